@@ -1,0 +1,225 @@
+//! The local API: what CLI and desktop ask of the agent over its Unix socket. HTTP with JSON bodies;
+//! every failure is a [`Problem`](crate::Problem).
+
+use crate::control::{AppEntry, Principal};
+use crate::id::{AppName, DecisionId, DeviceId, SessionId};
+use crate::problem::Problem;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// `GET`: [`Status`].
+pub const STATUS: &str = "/v1/status";
+/// `GET`: [`LocalApps`].
+pub const APPS: &str = "/v1/apps";
+/// `POST` [`LoginRequest`], answered by [`LoginEvent`]s as JSON lines until the last, `online` or `failed`.
+pub const LOGIN: &str = "/v1/login";
+/// `POST`, no body: signs out; answers [`Status`].
+pub const LOGOUT: &str = "/v1/logout";
+/// `CONNECT /v1/connect/<app>` is written `POST` with `Upgrade: postern-stream`: 101, then the app's bytes.
+pub const CONNECT: &str = "/v1/connect";
+/// `GET`: [`LocalEvent`]s as JSON lines that never end.
+pub const EVENTS: &str = "/v1/events";
+/// The `Upgrade` token of [`CONNECT`].
+pub const STREAM_UPGRADE: &str = "postern-stream";
+
+/// File name of the socket in the state directory.
+pub const SOCKET_NAME: &str = "agent.sock";
+
+/// Where the agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nobody is signed in.
+    SignedOut,
+    /// A sign-in is under way in the browser.
+    SigningIn,
+    /// Signed in; the device's certificate is being issued.
+    Enrolling,
+    /// Reaching the relay.
+    Connecting,
+    /// Requests go through.
+    Online,
+    /// The relay cannot be reached; trying again.
+    Offline,
+    /// The session ended and only a new sign-in helps.
+    Expired,
+    /// The session, device or user was revoked.
+    Revoked,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Where it stands.
+    pub state: State,
+    /// The relay's address, once given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Url>,
+    /// The organisation, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// Who is signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<Principal>,
+    /// This device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceStatus>,
+    /// The session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionStatus>,
+    /// Why it is not online, where there is a reason to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// The device in [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its identifier, once enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<DeviceId>,
+    /// base64url(SHA-256(SubjectPublicKeyInfo)): what a service account registers at the relay.
+    pub key_thumbprint: String,
+    /// Where the key lives: `keyring`, `memory`, `file`.
+    pub key_storage: String,
+    /// When the certificate ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<Timestamp>,
+    /// The certificate's one identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spiffe_id: Option<String>,
+}
+
+/// The session in [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its identifier.
+    pub id: SessionId,
+    /// When the current session token ends; it is renewed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_expires: Option<Timestamp>,
+}
+
+/// `GET /v1/apps`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalApps {
+    /// The apps, by name.
+    pub apps: Vec<LocalApp>,
+}
+
+/// An app and where it is reached on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalApp {
+    /// What the relay says of it.
+    #[serde(flatten)]
+    pub entry: AppEntry,
+    /// `http://app.localhost:port/`, or `127.0.0.1:port` of a `tcp` app.
+    pub local: String,
+}
+
+/// `POST /v1/login`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginRequest {
+    /// The relay's address as typed: `relay.example`, `relay.example:8443`, or an https URL. Absent: the one
+    /// in the configuration or of the last sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// A further authority, in PEM, to trust for the relay's public listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// How to sign in.
+    #[serde(default)]
+    pub method: LoginMethod,
+    /// Keep secrets in memory only if there is no usable keyring.
+    #[serde(default)]
+    pub allow_memory_only: bool,
+}
+
+/// How to sign in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginMethod {
+    /// Authorization code with PKCE; the agent opens the system browser.
+    #[default]
+    Browser,
+    /// The same, but only the URL is shown.
+    NoBrowser,
+    /// Device authorization grant (RFC 8628).
+    DeviceCode,
+    /// Client credentials of the service account in the configuration.
+    ServiceAccount,
+}
+
+/// A line of the answer to [`LOGIN`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum LoginEvent {
+    /// Open this in a browser (already done unless asked not to).
+    Authorize {
+        /// The authorization URL.
+        url: Url,
+    },
+    /// Type this code at that address, on any device.
+    DeviceCode {
+        /// Where.
+        verification_uri: Url,
+        /// The same with the code filled in, where the provider offers it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verification_uri_complete: Option<Url>,
+        /// What.
+        user_code: String,
+        /// When it ends.
+        expires: Timestamp,
+    },
+    /// The provider vouched for the user.
+    SignedIn,
+    /// The device key is ready.
+    KeyReady {
+        /// Where it lives: `keyring`, `memory`, `file`.
+        storage: String,
+    },
+    /// The relay issued the device certificate.
+    Enrolled {
+        /// The device.
+        device: DeviceId,
+    },
+    /// All done.
+    Online {
+        /// The whole state.
+        status: Box<Status>,
+    },
+    /// It did not work.
+    Failed {
+        /// Why.
+        problem: Box<Problem>,
+    },
+}
+
+/// A line of [`EVENTS`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum LocalEvent {
+    /// The state changed; also sent first.
+    Status {
+        /// The whole state.
+        status: Box<Status>,
+    },
+    /// The apps changed.
+    Apps {
+        /// All of them.
+        apps: Vec<LocalApp>,
+    },
+    /// A request was refused.
+    Denied {
+        /// The app asked for.
+        app: AppName,
+        /// The decision, where the relay made one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<DecisionId>,
+        /// Why.
+        problem: Box<Problem>,
+    },
+}
