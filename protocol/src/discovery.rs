@@ -50,4 +50,11 @@ pub struct SignIn {
     /// A fixed loopback port for providers that insist on an exact redirect; absent: any free port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_port: Option<u16>,
+    /// Seconds after its issue for which the relay takes a token of the provider: the agent refreshes before.
+    #[serde(default = "default_token_max_age")]
+    pub token_max_age: u64,
+}
+
+const fn default_token_max_age() -> u64 {
+    15 * 60
 }
