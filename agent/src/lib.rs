@@ -1,1 +1,22 @@
-//! placeholder
+//! The background agent and its CLI: one binary, `postern`.
+//!
+//! A request's way through here: [`listeners`] accept it and check who asks, [`uplink`] tells the current
+//! connection and token, [`link`] carries it to the relay. [`engine`] keeps both of them fresh, by the pure
+//! decisions of `postern-agent-core`. [`local_api`] and its [`client`] are how the [`cli`] talks to the agent.
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod device_key;
+pub mod discovery;
+pub mod engine;
+pub mod enroll;
+pub mod link;
+pub mod listeners;
+pub mod local_api;
+pub mod oidc;
+pub mod peer;
+pub mod posture;
+pub mod secrets;
+pub mod state_dir;
+pub mod uplink;
