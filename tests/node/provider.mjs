@@ -1,0 +1,78 @@
+// The real OpenID provider of the end-to-end tests: npm's certified `oidc-provider`, on loopback, with its own
+// development login and consent pages (any login name is an account). One JSON line on stdout tells that it is ready.
+// Settings come as one JSON argument; `/harness/*` lets a test change accounts and look at counts.
+import { createServer } from 'node:http';
+import { Provider } from 'oidc-provider';
+
+const settings = {
+  idTokenSeconds: 300, accessTokenSeconds: 300, resource: 'urn:postern:corp.example',
+  accounts: {}, // login -> further claims: { email, name, groups }
+  ...JSON.parse(process.argv[2] ?? '{}'),
+};
+const accounts = new Map(Object.entries(settings.accounts));
+const disabled = new Set();
+const counts = { authorization: 0, token: 0, refresh: 0, jwks: 0 };
+
+const claimsOf = (id) => ({ sub: id, email: `${id}@corp.example`, email_verified: true, name: id, ...accounts.get(id) });
+
+const server = createServer();
+await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+const issuer = `http://127.0.0.1:${server.address().port}`;
+
+const provider = new Provider(issuer, {
+  clients: [
+    { client_id: 'postern', application_type: 'native', token_endpoint_auth_method: 'none',
+      redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'],
+      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'] },
+    { client_id: 'other', application_type: 'native', token_endpoint_auth_method: 'none',
+      redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'], grant_types: ['authorization_code'] },
+    { client_id: 'ci-runner', client_secret: 'ci-runner-secret-canary', redirect_uris: [], response_types: [],
+      grant_types: ['client_credentials'] },
+  ],
+  scopes: ['openid', 'offline_access', 'profile', 'email'],
+  claims: { openid: ['sub', 'groups'], profile: ['name'], email: ['email', 'email_verified'] },
+  conformIdTokenClaims: false, // claims belong in the ID token: the relay reads nothing else
+  findAccount: async (_ctx, id) => disabled.has(id) ? undefined : { accountId: id, claims: async () => claimsOf(id) },
+  extraTokenClaims: async (_ctx, token) => ({ groups: accounts.get(token.accountId ?? token.clientId)?.groups }),
+  pkce: { required: () => false }, // lenient on purpose: the agent must ask for PKCE by itself (A01)
+  rotateRefreshToken: true,
+  issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
+  ttl: { IdToken: settings.idTokenSeconds, AccessToken: settings.accessTokenSeconds, ClientCredentials: settings.accessTokenSeconds,
+    AuthorizationCode: 60, RefreshToken: 3600, DeviceCode: 120, Interaction: 300, Session: 3600, Grant: 3600 },
+  features: {
+    devInteractions: { enabled: true },
+    deviceFlow: { enabled: true },
+    clientCredentials: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: async (_ctx, client) => client.clientId === 'ci-runner' ? settings.resource : undefined,
+      useGrantedResource: async () => true,
+      getResourceServerInfo: async (_ctx, resource) => ({ scope: '', audience: resource, accessTokenFormat: 'jwt' }),
+    },
+  },
+  cookies: { keys: ['harness'] },
+});
+provider.on('server_error', (_ctx, error) => console.error(error));
+
+const handle = provider.callback();
+server.on('request', async (request, response) => {
+  const { pathname, searchParams } = new URL(request.url, issuer);
+  if (pathname.startsWith('/harness/')) return harness(pathname.slice(9), searchParams, response);
+  if (pathname === '/auth') counts.authorization += 1;
+  if (pathname === '/token') counts.token += 1;
+  if (pathname === '/jwks') counts.jwks += 1;
+  handle(request, response);
+});
+provider.on('grant.success', (ctx) => { if (ctx.oidc.params?.grant_type === 'refresh_token') counts.refresh += 1; });
+
+function harness(verb, query, response) {
+  const user = query.get('user');
+  if (verb === 'disable') disabled.add(user);
+  if (verb === 'enable') disabled.delete(user);
+  if (verb === 'account') accounts.set(user, JSON.parse(query.get('claims')));
+  response.setHeader('content-type', 'application/json');
+  response.end(JSON.stringify(counts));
+}
+
+process.stdin.resume().on('end', () => process.exit(0)); // whoever started this is gone
+console.log(JSON.stringify({ event: 'ready', issuer }));
