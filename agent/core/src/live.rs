@@ -1,0 +1,398 @@
+//! Connecting, online, offline: a session lives, and the agent keeps all that it needs fresh.
+//!
+//! The three differ only in what is there (a link, a session token) and in what failed last, so they share this file;
+//! what to start when is decided in `upkeep`.
+
+use crate::event::{Account, Answer, Effect, Ending, Event, Ticket, Tokens, Validity};
+use crate::machine::State;
+use crate::renewal;
+use crate::resting::Resting;
+use crate::turn::Turn;
+use crate::upkeep::{Duties, Kind};
+use crate::verdict::{Verdict, concerns_session};
+use postern_protocol::{Code, Problem, Timestamp, local};
+use std::time::Duration;
+
+/// A link that lived this long was good: losing it is no failure of dialling.
+const STABLE: Duration = Duration::from_secs(60);
+/// What lives shorter than this is no use, and renewing it would be a storm.
+const SHORTEST_LIFE: Duration = Duration::from_secs(5);
+/// No life is longer than this, whatever an answer says.
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+/// However often the data path complains, the session token is renewed at most this often.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// A living session.
+#[derive(Debug)]
+pub(crate) struct Live {
+    account: Account,
+    pub(crate) tokens: ProviderTokens,
+    pub(crate) certificate: Certificate,
+    /// The link dialled last; the one in use until a session token is bound to this one may be older.
+    pub(crate) newest: Option<Link>,
+    pub(crate) session: Option<Session>,
+    pub(crate) secrets: Secrets,
+    pub(crate) apps_stale: bool,
+    pub(crate) duties: Duties,
+    problem: Option<Problem>,
+    save_problem: Option<Problem>,
+}
+
+/// The provider's tokens, which the shell holds.
+#[derive(Debug)]
+pub(crate) struct ProviderTokens {
+    pub(crate) renewable: bool,
+    pub(crate) renew_at: Timestamp,
+    /// From here on the relay would refuse the token.
+    pub(crate) stale_at: Timestamp,
+}
+
+/// The device certificate, which the shell holds.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub(crate) version: u64,
+    pub(crate) renew_at: Timestamp,
+    pub(crate) ends: Timestamp,
+}
+
+/// A link to the relay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) ticket: Ticket,
+    /// The certificate it was dialled with.
+    pub(crate) certificate: u64,
+    since: Timestamp,
+    /// A newer one is wanted, though this one may still do.
+    pub(crate) outdated: bool,
+}
+
+/// The session token, bound to the certificate of its link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    pub(crate) link: Ticket,
+    granted: Timestamp,
+    pub(crate) renew_at: Timestamp,
+    pub(crate) ends: Timestamp,
+}
+
+/// Which change of the secrets was the last, and which was saved.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets {
+    pub(crate) version: u64,
+    pub(crate) saved: u64,
+}
+
+/// Why a session is over.
+type Over = (Ending, Problem);
+
+impl Live {
+    /// After a sign-in at `since` and an enrolment just now.
+    pub(crate) fn begin(account: Account, tokens: Tokens, since: Timestamp, fresh: Validity, turn: &mut Turn) -> State {
+        let tokens = ProviderTokens::new(tokens, since, turn.random());
+        let certificate = Certificate::issued(0, fresh, turn);
+        Self::enter(account, tokens, certificate, Secrets { version: 1, saved: 0 }, turn)
+    }
+
+    /// After a restart: the provider has to give a fresh token first.
+    pub(crate) fn resume(account: Account, kept: Validity, turn: &mut Turn) -> State {
+        let never = Timestamp::default();
+        let tokens = ProviderTokens { renewable: true, renew_at: never, stale_at: never };
+        let certificate = Certificate::kept(kept, turn);
+        Self::enter(account, tokens, certificate, Secrets::default(), turn)
+    }
+
+    fn enter(
+        account: Account,
+        tokens: ProviderTokens,
+        certificate: Certificate,
+        secrets: Secrets,
+        turn: &mut Turn,
+    ) -> State {
+        turn.halt(Problem::new(Code::RelayUnreachable).detail("the agent is connecting"));
+        Box::new(Self {
+            account,
+            tokens,
+            certificate,
+            newest: None,
+            session: None,
+            secrets,
+            apps_stale: true,
+            duties: Duties::new(),
+            problem: None,
+            save_problem: None,
+        })
+        .settle(Ok(()), turn)
+    }
+
+    pub(crate) fn handle(mut self: Box<Self>, event: Event, turn: &mut Turn) -> State {
+        let outcome = match event {
+            Event::SignOut => Err((Ending::SignedOut, Problem::new(Code::NotSignedIn))),
+            Event::Answer { ticket, answer } => match self.duties.holder(ticket) {
+                Some(kind) => match answer {
+                    Ok(answer) => self.succeeded(kind, ticket, answer, turn),
+                    Err(problem) => self.failed(kind, *problem, turn),
+                },
+                None => Ok(()),
+            },
+            Event::LinkClosed { link, problem } => self.link_closed(link, *problem, turn),
+            Event::Revoked { code } => Err((Ending::Revoked, Problem::new(code))),
+            Event::Refused { code } if concerns_session(code) => self.refused(code, turn),
+            Event::AppsChanged => {
+                self.apps_stale = true;
+                Ok(())
+            }
+            Event::Draining => {
+                self.outdate_link();
+                Ok(())
+            }
+            // A sign-in while a session lives is someone asking whether it could be tried now.
+            Event::SignIn { .. } if self.session.is_some() => Ok(()),
+            Event::Woke | Event::SignIn { .. } => {
+                self.outdate_link();
+                self.duties.hurry();
+                Ok(())
+            }
+            Event::Tick | Event::Refused { .. } | Event::Resume { .. } | Event::Remember { .. } => Ok(()),
+        };
+        self.settle(outcome, turn)
+    }
+
+    /// Goes on living, or comes to the end.
+    fn settle(mut self: Box<Self>, outcome: Result<(), Over>, turn: &mut Turn) -> State {
+        match outcome.and_then(|()| self.keep_up(turn)) {
+            Ok(()) => State::Live(self),
+            Err((ending, problem)) => {
+                self.duties.tickets().for_each(|ticket| turn.cancel(ticket));
+                turn.effects.push(Effect::End { ending, problem: Box::new(problem.clone()) });
+                State::Resting(Box::new(Resting::after(self.account, ending, problem, turn)))
+            }
+        }
+    }
+
+    fn succeeded(&mut self, kind: Kind, ticket: Ticket, answer: Answer, turn: &mut Turn) -> Result<(), Over> {
+        match (kind, answer) {
+            (Kind::Save, Answer::Saved) => {
+                self.secrets.saved = self.duties.version_in_flight;
+                self.save_problem = None;
+                self.duties.of(Kind::Save).done();
+            }
+            (Kind::Connect, Answer::Connected) => self.connected(ticket, turn),
+            (Kind::Refresh, Answer::Refreshed(tokens)) if tokens.fresh_for >= SHORTEST_LIFE => {
+                self.tokens = ProviderTokens::new(tokens, turn.now, turn.random());
+                self.secrets.version += u64::from(tokens.rotated);
+                self.duties.of(Kind::Refresh).done();
+            }
+            (Kind::Exchange, Answer::Granted { lifetime }) if lifetime >= SHORTEST_LIFE => self.granted(lifetime, turn),
+            (Kind::Renew, Answer::Renewed(validity)) if validity.remaining >= SHORTEST_LIFE => {
+                self.certificate = Certificate::issued(self.certificate.version + 1, validity, turn);
+                self.secrets.version += 1;
+                self.duties.of(Kind::Renew).done();
+            }
+            (Kind::Apps, Answer::AppsFetched) => self.duties.of(Kind::Apps).done(),
+            (Kind::Refresh, Answer::Refreshed(tokens)) => {
+                // What the provider gave replaces the old token even where it is of no use for the relay.
+                self.secrets.version += u64::from(tokens.rotated);
+                return self.failed(kind, Problem::new(Code::IdentityTokenStale), turn);
+            }
+            _ => return self.failed(kind, Problem::new(Code::Internal).detail("an answer made no sense"), turn),
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, ticket: Ticket, turn: &mut Turn) {
+        let certificate = self.duties.certificate_in_flight;
+        let link = Link { ticket, certificate, since: turn.now, outdated: false };
+        if let Some(old) = self.newest.replace(link) {
+            self.duties.abandon(Kind::Exchange, turn);
+            self.release_unless_used(old.ticket, turn);
+        }
+        self.duties.of(Kind::Connect).land();
+    }
+
+    fn granted(&mut self, lifetime: Duration, turn: &mut Turn) {
+        // The relay counts from some moment after the question left: counting from the question errs on the safe side.
+        let (began, life) = (self.duties.exchange_began, lifetime.min(LONGEST_LIFE));
+        self.duties.of(Kind::Exchange).done();
+        let Some(link) = self.newest.map(|link| link.ticket) else { return };
+        let session = Session {
+            link,
+            granted: turn.now,
+            renew_at: renewal::due(began, life, turn.random()),
+            ends: began.plus(life),
+        };
+        let old = self.session.replace(session);
+        turn.effects.push(Effect::Carry { link });
+        if let Some(old) = old.filter(|old| old.link != link) {
+            self.abandon_session_work(turn);
+            turn.effects.push(Effect::Release { link: old.link });
+        }
+        self.problem = None;
+    }
+
+    fn failed(&mut self, kind: Kind, problem: Problem, turn: &mut Turn) -> Result<(), Over> {
+        self.duties.of(kind).land();
+        let verdict = Verdict::of(problem.code);
+        if kind == Kind::Save {
+            // However the keyring fails, the session goes on from memory and saving is tried again.
+            self.save_problem = Some(problem);
+            self.duties.of(kind).failed(turn.now, turn.random());
+            return Ok(());
+        }
+        match verdict {
+            Verdict::Revoked => return Err((Ending::Revoked, problem)),
+            Verdict::SignIn => return Err((Ending::Expired, problem)),
+            Verdict::Stop => self.duties.of(kind).stopped(turn.now),
+            Verdict::Renew | Verdict::Later => self.duties.of(kind).failed(turn.now, turn.random()),
+        }
+        if verdict == Verdict::Renew {
+            match kind {
+                Kind::Exchange | Kind::Refresh => self.tokens.stale_at = turn.now,
+                _ => self.renew_soon(turn),
+            }
+        }
+        if matches!(kind, Kind::Connect | Kind::Exchange | Kind::Refresh) {
+            self.report(problem, turn);
+        }
+        Ok(())
+    }
+
+    /// Tells those who ask for the data path why there is none.
+    fn report(&mut self, problem: Problem, turn: &mut Turn) {
+        if self.session.is_none() {
+            turn.halt(problem.clone());
+        }
+        self.problem = Some(problem);
+    }
+
+    fn link_closed(&mut self, link: Ticket, problem: Problem, turn: &mut Turn) -> Result<(), Over> {
+        let newest = self.newest.filter(|newest| newest.ticket == link);
+        let in_use = self.session.is_some_and(|session| session.link == link);
+        if newest.is_none() && !in_use {
+            return Ok(());
+        }
+        match Verdict::of(problem.code) {
+            Verdict::Revoked => return Err((Ending::Revoked, problem)),
+            Verdict::SignIn => return Err((Ending::Expired, problem)),
+            _ => {}
+        }
+        if let Some(lost) = newest {
+            self.newest = None;
+            self.duties.abandon(Kind::Exchange, turn);
+            if turn.now.since(lost.since) >= STABLE {
+                self.duties.of(Kind::Connect).hurry();
+            } else if self.duties.of(Kind::Connect).ticket().is_none() {
+                self.duties.of(Kind::Connect).failed(turn.now, turn.random());
+            }
+        }
+        if in_use {
+            self.session = None;
+            self.abandon_session_work(turn);
+            self.report(problem, turn);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, code: Code, turn: &Turn) -> Result<(), Over> {
+        match Verdict::of(code) {
+            Verdict::Revoked => return Err((Ending::Revoked, Problem::new(code))),
+            Verdict::SignIn => return Err((Ending::Expired, Problem::new(code))),
+            Verdict::Renew => self.renew_soon(turn),
+            Verdict::Later | Verdict::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn renew_soon(&mut self, turn: &Turn) {
+        if let Some(session) = &mut self.session {
+            session.renew_at = session.renew_at.min(turn.now.max(session.granted.plus(RENEWAL_PAUSE)));
+        }
+    }
+
+    fn outdate_link(&mut self) {
+        if let Some(link) = &mut self.newest {
+            link.outdated = true;
+        }
+    }
+
+    /// Ends what can no longer be used, then starts what is due.
+    fn keep_up(&mut self, turn: &mut Turn) -> Result<(), Over> {
+        if self.certificate.ends <= turn.now {
+            return Err((Ending::Expired, Problem::new(Code::CertificateExpired)));
+        }
+        if let Some(session) = self.session.filter(|session| session.ends <= turn.now) {
+            self.session = None;
+            self.abandon_session_work(turn);
+            let problem = self.problem.take().unwrap_or_else(|| Problem::new(Code::TokenExpired));
+            self.report(problem, turn);
+            if self.newest.is_none_or(|newest| newest.ticket != session.link) {
+                turn.effects.push(Effect::Release { link: session.link });
+            }
+        }
+        if self.session.is_none() && !self.tokens.renewable && self.tokens.stale_at <= turn.now {
+            let problem = self.problem.take().unwrap_or_else(|| Problem::new(Code::IdentityTokenStale));
+            return Err((Ending::Expired, problem));
+        }
+        for (kind, ticket) in self.duties.overdue(turn.now) {
+            turn.cancel(ticket);
+            self.failed(kind, kind.late(), turn)?;
+        }
+        self.start_what_is_due(turn);
+        Ok(())
+    }
+
+    fn abandon_session_work(&mut self, turn: &mut Turn) {
+        for kind in [Kind::Renew, Kind::Apps, Kind::Events] {
+            self.duties.abandon(kind, turn);
+        }
+        self.apps_stale = true;
+    }
+
+    fn release_unless_used(&self, link: Ticket, turn: &mut Turn) {
+        if self.session.is_none_or(|session| session.link != link) {
+            turn.effects.push(Effect::Release { link });
+        }
+    }
+
+    pub(crate) fn state(&self) -> local::State {
+        match (&self.session, &self.problem) {
+            (Some(_), _) => local::State::Online,
+            (None, None) => local::State::Connecting,
+            (None, Some(_)) => local::State::Offline,
+        }
+    }
+
+    pub(crate) fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref().filter(|_| self.session.is_none()).or(self.save_problem.as_ref())
+    }
+
+    pub(crate) fn token_ends(&self) -> Option<Timestamp> {
+        self.session.map(|session| session.ends)
+    }
+}
+
+impl ProviderTokens {
+    fn new(tokens: Tokens, since: Timestamp, random: u64) -> Self {
+        let life = tokens.fresh_for.min(LONGEST_LIFE);
+        // A margin for the way to the relay and for clocks that differ a little.
+        let margin = (life / 10).min(Duration::from_secs(30));
+        Self {
+            renewable: tokens.renewable,
+            renew_at: renewal::due(since, life, random),
+            stale_at: since.plus(life - margin),
+        }
+    }
+}
+
+impl Certificate {
+    /// Just issued: it is as old as nothing, even where the relay dated it back for clocks that lag.
+    fn issued(version: u64, validity: Validity, turn: &mut Turn) -> Self {
+        let life = validity.remaining.min(LONGEST_LIFE);
+        Self { version, renew_at: renewal::due(turn.now, life, turn.random()), ends: turn.now.plus(life) }
+    }
+
+    fn kept(validity: Validity, turn: &mut Turn) -> Self {
+        let life = validity.age.saturating_add(validity.remaining).min(LONGEST_LIFE);
+        let renew_at = renewal::due(turn.now.minus(validity.age), life, turn.random());
+        Self { version: 0, renew_at, ends: turn.now.plus(validity.remaining.min(LONGEST_LIFE)) }
+    }
+}

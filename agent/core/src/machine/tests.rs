@@ -1,0 +1,5 @@
+//! The machine against a world that answers, fails, is silent, sleeps and sets clocks back as it likes.
+
+mod properties;
+mod stories;
+mod world;

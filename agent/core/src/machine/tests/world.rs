@@ -1,0 +1,223 @@
+//! A shell made of maps: it runs no task, but holds the machine to its promises after every event.
+
+use crate::event::{Account, Answer, Effect, Ending, Event, Moment, Task, Ticket, Tokens, Validity};
+use crate::machine::Machine;
+use postern_protocol::{Code, Problem, Timestamp, local};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
+use std::time::Duration;
+
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) now: Timestamp,
+    pub(super) flights: BTreeMap<Ticket, (Task, Timestamp)>,
+    pub(super) links: BTreeSet<Ticket>,
+    /// The link that requests travel over.
+    pub(super) carrying: Option<Ticket>,
+    pub(super) log: Vec<(Event, Moment)>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) started: Vec<(Timestamp, Task)>,
+    pub(super) ended: Option<Ending>,
+    random: u64,
+    /// A refresh token was given that would be lost with the process.
+    unsaved: bool,
+    unsaved_since_save_began: bool,
+    token_stale_at: Timestamp,
+    session_token_ends: Timestamp,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            machine: Machine::new(),
+            now: Timestamp::from_seconds(1_800_000_000),
+            flights: BTreeMap::new(),
+            links: BTreeSet::new(),
+            carrying: None,
+            log: Vec::new(),
+            effects: Vec::new(),
+            started: Vec::new(),
+            ended: None,
+            random: 1,
+            unsaved: false,
+            unsaved_since_save_began: false,
+            token_stale_at: Timestamp::default(),
+            session_token_ends: Timestamp::default(),
+        }
+    }
+
+    /// Sends an event and checks everything that must hold after it.
+    pub(super) fn send(&mut self, event: Event) {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let moment = Moment { now: self.now, random: self.random };
+        self.note(&event);
+        self.log.push((event.clone(), moment));
+        let effects = self.machine.handle(event.clone(), moment);
+        for effect in &effects {
+            self.check(effect, &event);
+        }
+        self.effects.extend(effects);
+        self.check_standing();
+    }
+
+    /// What the world itself knows to have changed by this event.
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Answer { ticket, answer } => {
+                let Some((task, began)) = self.flights.remove(ticket) else { return };
+                match (task, answer) {
+                    (Task::SignIn, Ok(Answer::SignedIn(tokens))) | (Task::Refresh, Ok(Answer::Refreshed(tokens))) => {
+                        self.token_stale_at = self.now.plus(tokens.fresh_for);
+                        if tokens.rotated {
+                            (self.unsaved, self.unsaved_since_save_began) = (true, true);
+                        }
+                    }
+                    (Task::Enroll, Ok(Answer::Enrolled(_)))
+                    | (Task::RenewCertificate { .. }, Ok(Answer::Renewed(_))) => {
+                        (self.unsaved, self.unsaved_since_save_began) = (true, true);
+                    }
+                    (Task::Save, Ok(Answer::Saved)) => self.unsaved = self.unsaved_since_save_began,
+                    (Task::Connect, Ok(Answer::Connected)) => {
+                        self.links.insert(*ticket);
+                    }
+                    (Task::Exchange { .. }, Ok(Answer::Granted { lifetime })) if lifetime.as_secs() >= 5 => {
+                        self.session_token_ends = began.plus(*lifetime);
+                    }
+                    _ => {}
+                }
+            }
+            Event::LinkClosed { link, .. } => {
+                self.links.remove(link);
+                self.carrying = self.carrying.filter(|used| used != link);
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&mut self, effect: &Effect, cause: &Event) {
+        match effect {
+            Effect::Do { ticket, task } => self.check_start(*ticket, *task, cause),
+            Effect::Cancel { ticket } => {
+                assert!(self.flights.remove(ticket).is_some(), "cancelled a task that does not run: {ticket:?}");
+            }
+            Effect::Carry { link } => {
+                assert!(self.links.contains(link), "carries over a link that is gone");
+                self.carrying = Some(*link);
+            }
+            Effect::Halt { .. } => self.carrying = None,
+            Effect::Release { link } => {
+                assert_ne!(self.carrying, Some(*link), "let go of the link in use");
+                self.links.remove(link);
+            }
+            Effect::End { ending, .. } => {
+                assert!(self.flights.is_empty(), "the session ended with tasks running: {:?}", self.flights);
+                self.ended = Some(*ending);
+                self.carrying = None;
+                self.links.clear();
+                self.unsaved = false;
+            }
+        }
+    }
+
+    fn check_start(&mut self, ticket: Ticket, task: Task, cause: &Event) {
+        let same = |(other, _): &&(Task, Timestamp)| discriminant(other) == discriminant(&task);
+        assert!(!self.flights.values().any(|flight| same(&flight)), "two of {task:?} at once");
+        if self.ended == Some(Ending::Revoked) {
+            let asked = matches!((task, cause), (Task::SignIn, Event::SignIn { .. }));
+            assert!(asked, "after a revocation {task:?} was begun because of {cause:?}");
+        }
+        match task {
+            Task::SignIn => self.ended = None,
+            Task::Refresh => assert!(!self.unsaved, "a refresh token is used before its successor was saved"),
+            Task::Save => self.unsaved_since_save_began = false,
+            Task::Exchange { link } => {
+                assert!(self.now < self.token_stale_at, "an exchange with a token the relay would refuse");
+                assert!(self.links.contains(&link), "an exchange over a link that is gone");
+            }
+            Task::RenewCertificate { link } | Task::FetchApps { link } | Task::Listen { link } => {
+                assert_eq!(self.carrying, Some(link), "{task:?} without a session");
+                assert!(self.now < self.session_token_ends, "{task:?} with a session token that has ended");
+            }
+            Task::Enroll | Task::Connect => {}
+        }
+        assert!(self.flights.insert(ticket, (task, self.now)).is_none(), "a ticket was used twice");
+        self.started.push((self.now, task));
+    }
+
+    /// What must hold whenever the machine has come to rest.
+    fn check_standing(&self) {
+        let (state, deadline) = (self.machine.state(), self.machine.next_deadline());
+        if let Some(deadline) = deadline {
+            assert!(deadline > self.now, "{state:?} asks to be woken in the past: {deadline} at {}", self.now);
+        }
+        let resting = matches!(state, local::State::SignedOut | local::State::Expired | local::State::Revoked);
+        assert!(resting || deadline.is_some(), "{state:?} waits for nothing");
+        assert!(!resting || self.flights.is_empty(), "{state:?} has tasks: {:?}", self.flights);
+        assert_eq!(state == local::State::Online, self.carrying.is_some(), "the state tells another story");
+        assert_eq!(self.machine.token_ends().is_some(), self.carrying.is_some());
+        if self.carrying.is_some() {
+            assert!(self.now < self.session_token_ends, "requests travel with a session token that has ended");
+        }
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.send(Event::Answer { ticket, answer: Ok(answer) });
+    }
+
+    pub(super) fn refuse(&mut self, ticket: Ticket, code: Code) {
+        self.send(Event::Answer { ticket, answer: Err(Box::new(Problem::new(code))) });
+    }
+
+    /// The running task of this kind.
+    pub(super) fn running(&self, wanted: fn(&Task) -> bool) -> Option<Ticket> {
+        self.flights.iter().find(|(_, (task, _))| wanted(task)).map(|(ticket, _)| *ticket)
+    }
+
+    /// Lets the clock run to the next deadline.
+    pub(super) fn tick(&mut self) {
+        if let Some(deadline) = self.machine.next_deadline() {
+            self.now = self.now.max(deadline);
+        }
+        self.send(Event::Tick);
+    }
+
+    /// Answers every running task but listening as a world would in which all goes well.
+    pub(super) fn all_goes_well(&mut self) {
+        while let Some((&ticket, &(task, _))) =
+            self.flights.iter().find(|(_, (t, _))| !matches!(t, Task::Listen { .. }))
+        {
+            self.answer(ticket, good_answer(task));
+        }
+    }
+
+    /// As after a sign-in in which all went well.
+    pub(super) fn online(account: Account) -> Self {
+        let mut world = Self::new();
+        world.send(Event::SignIn { account });
+        world.all_goes_well();
+        assert_eq!(world.machine.state(), local::State::Online);
+        world
+    }
+
+    pub(super) fn started_since(&self, since: usize, wanted: fn(&Task) -> bool) -> usize {
+        self.started.iter().skip(since).filter(|(_, task)| wanted(task)).count()
+    }
+}
+
+pub(super) fn good_answer(task: Task) -> Answer {
+    let tokens = Tokens { fresh_for: 15 * MINUTE, renewable: true, rotated: true };
+    let day = Validity { age: Duration::ZERO, remaining: 24 * HOUR };
+    match task {
+        Task::SignIn => Answer::SignedIn(tokens),
+        Task::Enroll => Answer::Enrolled(day),
+        Task::Save => Answer::Saved,
+        Task::Connect => Answer::Connected,
+        Task::Refresh => Answer::Refreshed(tokens),
+        Task::Exchange { .. } => Answer::Granted { lifetime: 5 * MINUTE },
+        Task::RenewCertificate { .. } => Answer::Renewed(day),
+        Task::FetchApps { .. } | Task::Listen { .. } => Answer::AppsFetched,
+    }
+}
