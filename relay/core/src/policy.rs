@@ -1,0 +1,105 @@
+//! The policy: Cedar, strictly validated when it is loaded, sliced by app, action and principal, and asked by
+//! [`access::decide`](crate::access::decide) alone.
+
+mod context;
+mod entity;
+mod load;
+mod slice;
+
+pub use load::PolicyFault;
+
+pub(crate) use context::Facts;
+pub(crate) use entity::Subject;
+
+use crate::access::Action;
+use crate::app::AppTable;
+use cedar_policy::{Entities, EntityUid, Request};
+use postern_protocol::AppName;
+use slice::{AppSlice, Slice};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The schema that policies are validated against.
+pub const SCHEMA: &str = include_str!("policy/schema.cedarschema");
+
+/// A loaded policy. It belongs to the apps it was loaded for.
+#[derive(Debug)]
+pub struct Policy {
+    apps: Arc<AppTable>,
+    slices: HashMap<AppName, AppSlice>,
+    count: usize,
+}
+
+/// What the policy says to one question.
+pub(crate) struct Verdict {
+    pub(crate) allowed: bool,
+    /// The determining policies by `@id`.
+    pub(crate) policies: Vec<String>,
+    /// What the refused requester is told, in the author's words where there are any.
+    pub(crate) reason: Option<String>,
+    pub(crate) fix: Option<String>,
+}
+
+impl Policy {
+    /// Parses and validates `text` for `apps`; or every fault in it, with line and column.
+    pub fn load(text: &str, apps: Arc<AppTable>) -> Result<Self, Vec<PolicyFault>> {
+        let rules = load::rules(text, &apps)?;
+        let slices = slice::by_app(&rules, &apps).map_err(|fault| vec![fault])?;
+        Ok(Self { apps, slices, count: rules.len() })
+    }
+
+    /// A commented policy to begin with.
+    pub fn sample() -> &'static str {
+        include_str!("policy/sample.cedar")
+    }
+
+    /// The apps it was loaded for.
+    pub fn apps(&self) -> &Arc<AppTable> {
+        &self.apps
+    }
+
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Is there no policy? Then nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// May it? Without a slice for the app, no.
+    pub(crate) fn ask(&self, app: &AppName, facts: &Facts<'_>) -> Verdict {
+        let asked = self.slices.get(app).and_then(|slices| {
+            let (slice, action) = match facts.request.action {
+                Action::Request { .. } => (&slices.request, entity::request_action()),
+                Action::Connect { .. } => (&slices.connect, entity::connect_action()),
+            };
+            ask(slice, slices, action, facts)
+        });
+        asked.unwrap_or_else(|| Verdict::broken(Vec::new()))
+    }
+}
+
+fn ask(slice: &Slice, app: &AppSlice, action: EntityUid, facts: &Facts<'_>) -> Option<Verdict> {
+    let subject = facts.session.subject();
+    let context = context::build(facts)?;
+    let request = Request::new(subject.uid().clone(), action, app.uid.clone(), context, None).ok()?;
+    let entities = Entities::from_entities([subject.entity().clone(), app.entity.clone()], None).ok()?;
+    Some(slice.ask(&request, &entities, subject))
+}
+
+impl Verdict {
+    /// The policy could not be asked, wholly or in part: no.
+    pub(crate) fn broken(policies: Vec<String>) -> Self {
+        Self {
+            allowed: false,
+            policies,
+            reason: Some("A rule could not be evaluated, so nothing is allowed.".into()),
+            fix: Some("Tell your administrator; the relay's audit log names the rule.".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The context of a question: what is asked, when, from where and in which state.
+
+use super::entity::Subject;
+use crate::access::{Action, PostureReport, Request};
+use crate::token::VerifiedSession;
+use cedar_policy::{Context, RestrictedExpression as Value};
+use postern_protocol::Timestamp;
+
+/// What a question to the policy is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) session: &'a VerifiedSession,
+    pub(crate) request: &'a Request,
+    /// One reading of the request's path.
+    pub(crate) path: &'a str,
+    pub(crate) now: Timestamp,
+}
+
+/// The context as the schema declares it for the action.
+pub(super) fn build(facts: &Facts<'_>) -> Option<Context> {
+    let Facts { session, request, path, now } = *facts;
+    let grant = session.grant();
+    let subject: &Subject = session.subject();
+    let mut pairs = Vec::with_capacity(12);
+    let mut put = |name: &str, value: Value| pairs.push((name.to_owned(), value));
+    match &request.action {
+        Action::Request { method, .. } => {
+            put("method", text(method));
+            put("path", text(path));
+        }
+        Action::Connect { port } => put("port", Value::new_long((*port).into())),
+    }
+    put("host", text(&request.host));
+    put("time", Value::new_datetime(now.to_string()));
+    put("weekday", Value::new_long(weekday(now)));
+    put("source_ip", Value::new_ip(request.source.to_canonical().to_string()));
+    put("device", Value::new_entity_uid(subject.device().clone()));
+    put("amr", Value::new_set(grant.amr.iter().map(|method| text(method))));
+    if let Some(acr) = &grant.acr {
+        put("acr", text(acr));
+    }
+    if let Some(at) = grant.auth_time {
+        put("auth_age", seconds(now, at));
+    }
+    if let Some(report) = &request.posture {
+        put("posture", posture(report, now)?);
+    }
+    Context::from_pairs(pairs).ok()
+}
+
+fn posture(report: &PostureReport, now: Timestamp) -> Option<Value> {
+    let said = &report.posture;
+    let mut fields = vec![
+        ("self_asserted".to_owned(), Value::new_bool(true)),
+        ("age".to_owned(), seconds(now, report.at)),
+        ("os".to_owned(), text(&said.os)),
+        ("os_version".to_owned(), text(&said.os_version)),
+        ("agent_version".to_owned(), text(&said.agent_version)),
+        ("key_storage".to_owned(), text(&said.key_storage)),
+    ];
+    let known =
+        [("disk_encrypted", said.disk_encrypted), ("firewall", said.firewall), ("screen_lock", said.screen_lock)];
+    fields.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::new_bool(value?)))));
+    Value::new_record(fields).ok()
+}
+
+fn text(text: &str) -> Value {
+    Value::new_string(text.to_owned())
+}
+
+fn seconds(now: Timestamp, since: Timestamp) -> Value {
+    Value::new_long(i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX))
+}
+
+/// 1 is Monday. The epoch was a Thursday.
+fn weekday(now: Timestamp) -> i64 {
+    let days = now.seconds() / 86_400;
+    i64::try_from((days + 3) % 7 + 1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weekdays_count_from_monday() {
+        for (seconds, day) in [(0, 4), (86_400 * 3, 7), (86_400 * 4, 1), (951_782_400, 2)] {
+            assert_eq!(weekday(Timestamp::from_seconds(seconds)), day);
+        }
+    }
+}

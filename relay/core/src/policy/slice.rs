@@ -1,0 +1,178 @@
+//! Slices: the rules that can apply, by app and action when the policy is loaded, by principal when it is asked.
+//!
+//! A rule is left out only where its scope, which Cedar evaluates first, cannot match. Cedar allows when
+//! some permit and no forbid is satisfied, so asking disjoint sets and joining the answers is asking them all.
+
+use super::Verdict;
+use super::entity::{Subject, app_entity, app_group_uid, app_uid, connect_action, request_action};
+use super::load::{PolicyFault, Rule};
+use crate::app::{App, AppTable};
+use cedar_policy::{
+    ActionConstraint, AuthorizationError, Authorizer, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet,
+    PrincipalConstraint, Request, ResourceConstraint,
+};
+use postern_protocol::AppName;
+use std::collections::HashMap;
+
+/// What concerns one app.
+#[derive(Debug)]
+pub(super) struct AppSlice {
+    pub(super) uid: EntityUid,
+    pub(super) entity: Entity,
+    pub(super) request: Slice,
+    pub(super) connect: Slice,
+}
+
+/// The rules for one app and action.
+#[derive(Debug, Default)]
+pub(super) struct Slice {
+    /// Those whose scope any principal may match.
+    open: PolicySet,
+    /// Those for one user or group, by it.
+    scoped: HashMap<EntityUid, PolicySet>,
+    /// What the permits advise, the most specific first.
+    advice: Vec<Advice>,
+    /// Where each rule stands in the text.
+    order: HashMap<PolicyId, usize>,
+}
+
+/// What to tell whoever lacks a permit.
+#[derive(Debug)]
+struct Advice {
+    scope: Option<EntityUid>,
+    reason: Option<String>,
+    fix: Option<String>,
+}
+
+/// The slices of every app.
+pub(super) fn by_app(rules: &[Rule], apps: &AppTable) -> Result<HashMap<AppName, AppSlice>, PolicyFault> {
+    let fault = |message: String| PolicyFault { line: 1, column: 1, message };
+    let mut slices = HashMap::new();
+    for app in apps.iter() {
+        let slice = |action| Slice::new(rules, app, &action).map_err(|error| fault(error.to_string()));
+        let entity = app_entity(app).ok_or_else(|| fault(format!("app {} cannot be an entity", app.name)))?;
+        let (request, connect) = (slice(request_action())?, slice(connect_action())?);
+        slices.insert(app.name.clone(), AppSlice { uid: app_uid(app), entity, request, connect });
+    }
+    Ok(slices)
+}
+
+impl Slice {
+    fn new(rules: &[Rule], app: &App, action: &EntityUid) -> Result<Self, cedar_policy::PolicySetError> {
+        let mut slice = Self::default();
+        let mut advice = Vec::new();
+        for (order, rule) in rules.iter().enumerate() {
+            let Some(distance) = distance(rule, app).filter(|_| concerns(rule, action)) else { continue };
+            let scope = scope(rule);
+            let set = match &scope {
+                None => &mut slice.open,
+                Some(uid) => slice.scoped.entry(uid.clone()).or_default(),
+            };
+            set.add(rule.policy.clone())?;
+            slice.order.insert(rule.policy.id().clone(), order);
+            if rule.is_permit() && (rule.reason.is_some() || rule.fix.is_some()) {
+                advice.push((distance, Advice { scope, reason: rule.reason.clone(), fix: rule.fix.clone() }));
+            }
+        }
+        advice.sort_by_key(|(distance, _)| *distance);
+        slice.advice = advice.into_iter().map(|(_, advice)| advice).collect();
+        Ok(slice)
+    }
+
+    /// Cedar's answer over all rules of the slice.
+    pub(super) fn ask(&self, request: &Request, entities: &Entities, subject: &Subject) -> Verdict {
+        let (mut permits, mut forbids) = (Vec::new(), Vec::new());
+        for set in self.sets(subject) {
+            let response = Authorizer::new().is_authorized(request, set, entities);
+            // Cedar passes over a rule that fails to evaluate. For a forbid that would open a door.
+            let failed =
+                response.diagnostics().errors().map(|AuthorizationError::PolicyEvaluationError(e)| e.policy_id());
+            let failed: Vec<String> =
+                failed.filter(|id| effect(set, id) != Some(Effect::Permit)).map(ToString::to_string).collect();
+            if !failed.is_empty() {
+                return Verdict::broken(failed);
+            }
+            for id in response.diagnostics().reason() {
+                match effect(set, id) {
+                    Some(Effect::Permit) => permits.push((set, id.clone())),
+                    _ => forbids.push((set, id.clone())),
+                }
+            }
+        }
+        match (forbids.is_empty(), permits.is_empty()) {
+            (true, false) => self.allowed(permits),
+            (true, true) => self.unpermitted(subject),
+            (false, _) => self.forbidden(forbids),
+        }
+    }
+
+    /// The sets with rules whose scope the principal matches.
+    fn sets<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a PolicySet> {
+        std::iter::once(&self.open).chain(subject.ancestors().filter_map(|uid| self.scoped.get(uid)))
+    }
+
+    fn allowed(&self, permits: Vec<(&PolicySet, PolicyId)>) -> Verdict {
+        let policies = self.sorted(permits).into_iter().map(|(_, id)| id.to_string()).collect();
+        Verdict { allowed: true, policies, reason: None, fix: None }
+    }
+
+    /// The first forbid with something to say speaks.
+    fn forbidden(&self, forbids: Vec<(&PolicySet, PolicyId)>) -> Verdict {
+        let forbids = self.sorted(forbids);
+        let note = |set: &PolicySet, id: &PolicyId, name| set.annotation(id, name).map(String::from);
+        let notes = forbids.iter().map(|(set, id)| (note(set, id, "reason"), note(set, id, "fix")));
+        let (reason, fix) = notes.into_iter().find(|(r, f)| r.is_some() || f.is_some()).unwrap_or_default();
+        let policies = forbids.into_iter().map(|(_, id)| id.to_string()).collect();
+        let reason = reason.or_else(|| Some("A rule forbids this.".into()));
+        Verdict { allowed: false, policies, reason, fix }
+    }
+
+    /// A permit's own advice: of one whose scope fits the principal if there is such, for then only its conditions failed.
+    fn unpermitted(&self, subject: &Subject) -> Verdict {
+        let fits = |advice: &&Advice| advice.scope.as_ref().is_none_or(|uid| subject.is_in(uid));
+        let advice = self.advice.iter().find(fits).or(self.advice.first());
+        let reason = advice.and_then(|advice| advice.reason.clone());
+        let fix = advice.and_then(|advice| advice.fix.clone());
+        let reason = reason.or_else(|| Some("No rule allows this.".into()));
+        Verdict { allowed: false, policies: Vec::new(), reason, fix }
+    }
+
+    fn sorted<'a>(&self, mut found: Vec<(&'a PolicySet, PolicyId)>) -> Vec<(&'a PolicySet, PolicyId)> {
+        found.sort_by_key(|(_, id)| self.order.get(id).copied());
+        found
+    }
+}
+
+fn effect(set: &PolicySet, id: &PolicyId) -> Option<Effect> {
+    set.policy(id).map(cedar_policy::Policy::effect)
+}
+
+/// How closely the rule's scope names the app: 0 itself, 1 its group, 2 any; nothing: it cannot match.
+fn distance(rule: &Rule, app: &App) -> Option<u8> {
+    let own = app_uid(app);
+    let within = |uid: &EntityUid| {
+        if *uid == own { Some(0) } else { app.groups.iter().any(|group| app_group_uid(group) == *uid).then_some(1) }
+    };
+    match rule.policy.resource_constraint() {
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => Some(2),
+        ResourceConstraint::Eq(uid) => (uid == own).then_some(0),
+        ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => within(&uid),
+    }
+}
+
+/// Can the rule's scope match the action? The schema has no action groups.
+fn concerns(rule: &Rule, action: &EntityUid) -> bool {
+    match rule.policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(uid) => uid == *action,
+        ActionConstraint::In(uids) => uids.contains(action),
+    }
+}
+
+/// The user or group that the rule's scope names. Only a principal that is it or in it can match.
+fn scope(rule: &Rule) -> Option<EntityUid> {
+    match rule.policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
+        PrincipalConstraint::Eq(uid) | PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => Some(uid),
+    }
+}
