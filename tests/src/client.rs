@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use postern_protocol::Problem;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -88,22 +89,29 @@ pub async fn get(address: SocketAddr, host: &str, path: &str) -> Reply {
 
 /// Sends `bytes` as they are and reads what comes back: until the end of the first whole answer, the end of the
 /// stream, or a reset. No answer at all is empty.
+///
+/// Who says nothing for a second is told that no more bytes will come, and has to make up its mind.
 pub async fn raw<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
-    let talk = async {
-        // The other side may answer and hang up before it has read everything: that is an answer, too.
-        let _ = io.write_all(bytes).await;
-        let _ = io.flush().await;
-        let mut chunk = [0; 16 * 1024];
-        while !is_whole(&answer) {
-            match io.read(&mut chunk).await {
-                Ok(read) if read > 0 => answer.extend_from_slice(&chunk[..read]),
-                _ => break,
-            }
-        }
-    };
-    let _ = tokio::time::timeout(SHORT, talk).await;
+    // The other side may answer and hang up before it has read everything: that is an answer, too.
+    let _ = tokio::time::timeout(SHORT, io.write_all(bytes)).await;
+    let _ = io.flush().await;
+    let first = tokio::time::timeout(Duration::from_secs(1), read_answer(io, &mut answer)).await;
+    if first.is_err() {
+        let _ = io.shutdown().await;
+        let _ = tokio::time::timeout(SHORT, read_answer(io, &mut answer)).await;
+    }
     answer
+}
+
+async fn read_answer(io: &mut (impl AsyncRead + Unpin), answer: &mut Vec<u8>) {
+    let mut chunk = vec![0; 16 * 1024];
+    while !is_whole(answer) {
+        match io.read(&mut chunk).await {
+            Ok(read) if read > 0 => answer.extend_from_slice(&chunk[..read]),
+            _ => break,
+        }
+    }
 }
 
 /// The status of the first answer in `bytes`; none if there is no answer.

@@ -16,11 +16,13 @@
 
 pub mod agent;
 pub mod browser;
+pub mod certificate;
 pub mod client;
 pub mod device;
 pub mod forge;
 pub mod keyring;
 pub mod nginx;
+pub mod odd;
 pub mod postgres;
 pub mod process;
 pub mod provider;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::TlsConnector;
@@ -284,16 +285,21 @@ impl Relay {
 
     /// A TLS connection to the public listener.
     pub async fn tls(&self) -> TlsStream<TcpStream> {
+        let socket = TcpStream::connect(self.public).await.unwrap();
+        self.tls_over(socket).await.unwrap()
+    }
+
+    /// The same over any connection to it.
+    pub async fn tls_over<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) -> std::io::Result<TlsStream<IO>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.server_authority()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let socket = TcpStream::connect(self.public).await.unwrap();
         let name = ServerName::from(self.public.ip());
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
-        within(SHORT, "a TLS handshake", connecting).await.unwrap()
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, io);
+        within(SHORT, "a TLS handshake", connecting).await
     }
 
     /// One exchange with the public listener.

@@ -1,6 +1,8 @@
 //! A world of its own for each test: a temporary directory, the binaries under test, the logs of what ran.
 
 use crate::process::{Output, command, run};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -21,11 +23,11 @@ impl World {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("postern-test-").tempdir().unwrap();
         // Processes of other users (PostgreSQL's, an attacker's) must be able to pass; what needs a lock has its own.
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        set_mode(dir.path(), 0o755);
         for name in ["logs", "home", "run"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        std::fs::set_permissions(dir.path().join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        set_mode(&dir.path().join("run"), 0o700);
         Self { dir }
     }
 
@@ -114,4 +116,14 @@ fn own_target() -> PathBuf {
 /// Are we root, so that a process of another user can be started?
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// The permission bits of a file.
+pub fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Sets the permission bits of a file.
+pub fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
