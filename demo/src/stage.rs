@@ -1,0 +1,207 @@
+//! The stage: provider, relay, apps and agent in a temporary directory, all of which goes when the stage is struck.
+
+use crate::apps::Apps;
+use crate::failure::{Because as _, Failure, check};
+use crate::identity::Verifier;
+use crate::keyring::Keyring;
+use crate::process::{Process, Ready, run};
+use crate::settings;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// Everything that was started, in order.
+pub(crate) struct Stage {
+    running: Vec<Process>,
+    bin: PathBuf,
+    dir: TempDir,
+}
+
+/// What is where, once everything runs.
+pub(crate) struct Scene {
+    /// The provider's issuer.
+    pub(crate) provider: String,
+    /// The relay's issuer.
+    pub(crate) relay: String,
+    /// What a person types after `postern login`.
+    pub(crate) address: String,
+    /// The authority of the relay's public certificate.
+    pub(crate) authority: PathBuf,
+    /// The relay's configuration.
+    pub(crate) relay_toml: PathBuf,
+    /// The audit log.
+    pub(crate) audit: PathBuf,
+    /// The agent's state directory.
+    pub(crate) state: PathBuf,
+    /// The agent's HTTP listener.
+    pub(crate) http_port: u16,
+    /// Is there a keyring for the agent's secrets?
+    pub(crate) keyring: bool,
+    /// The sample apps.
+    pub(crate) apps: Apps,
+    /// Where the programs are.
+    pub(crate) bin: PathBuf,
+    home: PathBuf,
+    runtime: PathBuf,
+}
+
+const PROGRAMS: [&str; 3] = ["postern", "postern-relay", "postern-demo-provider"];
+
+impl Stage {
+    /// A temporary directory, and the programs found.
+    pub(crate) fn empty(bin: Option<&Path>) -> Result<Self, Failure> {
+        let own = std::env::current_exe().because("cannot find this program")?;
+        let bin = bin.or(own.parent()).because("cannot find this program's directory")?;
+        let bin = bin.canonicalize().because(format!("--bin-dir {}", bin.display()))?;
+        for program in PROGRAMS {
+            let file = bin.join(program);
+            check(file.is_file(), || format!("{} is missing; run: cargo xtask demo", file.display()))?;
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("postern-demo-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .because("cannot make a temporary directory")?;
+        Ok(Self { running: Vec::new(), bin, dir })
+    }
+
+    /// Starts everything.
+    pub(crate) async fn raise(&mut self) -> Result<Scene, Failure> {
+        let [home, runtime, relay_dir, state] =
+            ["home", "run", "relay", "agent"].map(|name| self.dir.path().join(name));
+        for dir in [&home, &runtime] {
+            DirBuilder::new().mode(0o700).create(dir).because(dir.display())?;
+        }
+        let apps = Apps::start().await?;
+        let provider = self.start_provider(&home, &runtime).await?;
+        let (relay, address) = self.start_relay(&relay_dir, &provider, &apps, (&home, &runtime)).await?;
+        let authority = relay_dir.join("keys/server-ca.crt");
+        let pem = std::fs::read(&authority).because(authority.display())?;
+        apps.believe(Verifier::new(&relay, &pem).because("the relay's authority")?);
+
+        let keyring = Keyring::start(self.dir.path(), &home, &runtime).await?;
+        let bus = keyring.map(|Keyring { bus, process }| {
+            self.running.push(process);
+            bus
+        });
+        let http_port = self.start_agent(&state, bus.as_deref(), (&home, &runtime)).await?;
+        Ok(Scene {
+            provider,
+            relay,
+            address,
+            authority,
+            relay_toml: relay_dir.join("relay.toml"),
+            audit: relay_dir.join("state/audit.jsonl"),
+            state,
+            http_port,
+            keyring: bus.is_some(),
+            apps,
+            bin: self.bin.clone(),
+            home,
+            runtime,
+        })
+    }
+
+    /// Waits until one of the programs ends by itself, which none should.
+    pub(crate) async fn fell(&mut self) -> Failure {
+        let mut ends: Vec<_> = self.running.iter_mut().map(|process| Box::pin(process.ended())).collect();
+        std::future::poll_fn(|context| {
+            let ended = ends.iter_mut().find_map(|end| match end.as_mut().poll(context) {
+                std::task::Poll::Ready(failure) => Some(failure),
+                std::task::Poll::Pending => None,
+            });
+            ended.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        })
+        .await
+    }
+
+    /// The ends of all logs.
+    pub(crate) fn last_words(&self) -> Vec<String> {
+        self.running.iter().map(|process| process.last_words(15)).collect()
+    }
+
+    /// Ends everything, last started first, and removes the directory.
+    pub(crate) async fn stop(mut self) {
+        while let Some(process) = self.running.pop() {
+            process.stop().await;
+        }
+    }
+
+    async fn start_provider(&mut self, home: &Path, runtime: &Path) -> Result<String, Failure> {
+        let mut command = command(&self.bin, "postern-demo-provider", home, runtime);
+        command.args(["--resource", settings::RESOURCE]);
+        Ok(self.start("provider", &mut command).await?.issuer)
+    }
+
+    async fn start_relay(
+        &mut self,
+        dir: &Path,
+        provider: &str,
+        apps: &Apps,
+        (home, runtime): (&Path, &Path),
+    ) -> Result<(String, String), Failure> {
+        let relay = || command(&self.bin, "postern-relay", home, runtime);
+        run(relay().arg("init").arg(dir), b"").await?.ok("postern-relay init")?;
+        let configuration = dir.join("relay.toml");
+        std::fs::write(&configuration, settings::relay_toml(provider, &apps.upstreams)).because("relay.toml")?;
+        std::fs::write(dir.join("policy.cedar"), settings::policy()).because("policy.cedar")?;
+        run(relay().arg("check").arg("--config").arg(&configuration), b"").await?.ok("postern-relay check")?;
+        let mut serve = relay();
+        serve.arg("serve").arg("--config").arg(&configuration);
+        let ready = self.start("relay", &mut serve).await?;
+        let public = ready.public.because("the relay named no public address")?;
+        Ok((ready.issuer, public.to_string()))
+    }
+
+    async fn start_agent(
+        &mut self,
+        state: &Path,
+        bus: Option<&str>,
+        (home, runtime): (&Path, &Path),
+    ) -> Result<u16, Failure> {
+        let mut command = command(&self.bin, "postern", home, runtime);
+        command.args(["agent", "run", "--state-dir"]).arg(state);
+        command.envs(bus.map(|bus| ("DBUS_SESSION_BUS_ADDRESS", bus)));
+        let ready = self.start("agent", &mut command).await?;
+        ready.http_port.because("the agent named no http_port")
+    }
+
+    async fn start(&mut self, name: &'static str, command: &mut Command) -> Result<Ready, Failure> {
+        let log = self.dir.path().join(format!("{name}.log"));
+        self.running.push(Process::start(name, command, log)?);
+        let process = self.running.last_mut().because(name)?;
+        process.ready().await
+    }
+}
+
+impl Scene {
+    /// A `postern` command that speaks to the agent.
+    pub(crate) fn postern(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.bin, "postern", &self.home, &self.runtime);
+        command.args(arguments).arg("--state-dir").arg(&self.state);
+        command
+    }
+
+    /// A command of the relay's administrator.
+    pub(crate) fn postern_relay(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.bin, "postern-relay", &self.home, &self.runtime);
+        command.args(arguments).arg("--config").arg(&self.relay_toml);
+        command
+    }
+
+    /// The log of a command started by hand.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.home.with_file_name(format!("{name}.log"))
+    }
+}
+
+/// With nothing of the person's own environment but the search path: no keyring, configuration or proxy of theirs.
+fn command(bin: &Path, program: &str, home: &Path, runtime: &Path) -> Command {
+    let mut command = Command::new(bin.join(program));
+    let kept = ["PATH", "LANG", "LC_ALL", "TERM", "RUST_LOG", "RUST_BACKTRACE"];
+    command.env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.env("HOME", home).env("XDG_RUNTIME_DIR", runtime).current_dir(home);
+    command
+}
