@@ -207,3 +207,10 @@ fn code_of(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
+
+/// Ends a process that a child of ours left behind, by its id.
+pub fn end(id: u32) {
+    if let Some(pid) = Pid::from_raw(id.cast_signed()) {
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+}
