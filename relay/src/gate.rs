@@ -1,0 +1,178 @@
+//! The gate: session token, decision, audit record, permit, in this order, for every request and every stream.
+
+use crate::identity_header::TokenHash;
+use crate::service::{self, Peer};
+use crate::state::Relay;
+use crate::streams::{Live, Stream};
+use crate::transport::Cut;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+use postern_protocol::{AppName, Code, DecisionId, Problem};
+use postern_relay_core::access::{self, Action, Permit, decide};
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::token::VerifiedSession;
+use std::sync::Arc;
+
+/// An allowed request: filed, so that it can be cut.
+pub(crate) struct Admitted {
+    /// It, with the permit it holds.
+    pub(crate) live: Live,
+    /// The token it came with, by hash.
+    pub(crate) token: TokenHash,
+}
+
+/// Decides `request`, which wants `app`. Whatever the outcome, it is in the audit log before this returns.
+pub(crate) async fn admit(
+    peer: &Peer,
+    cut: &Arc<Cut>,
+    request: &Request<Incoming>,
+    app: AppName,
+) -> Result<Admitted, Problem> {
+    let relay = &peer.relay;
+    let mut asked = asked(peer, request, app);
+    let (token, session) = match bearer(relay, request.headers()) {
+        Ok(found) if !relay.draining.is_cancelled() => found,
+        Ok(_) => return Err(turn_away(peer, &asked, Code::Draining).await),
+        Err(code) => return Err(turn_away(peer, &asked, code).await),
+    };
+    asked.within_rate = relay.limiter.check_key(session.session()).is_ok();
+    asked.posture = relay.postures.get(session.session());
+    loop {
+        let snapshot = relay.snapshot.load_full();
+        let now = relay.clock.now();
+        let decision = decide(&peer.device, &session, &asked, &snapshot, now);
+        record(relay, Record::decision(&peer.device, &session, &asked, &decision, now)).await?;
+        let permit = decision.outcome.map_err(|denial| denial.problem(&decision.id))?;
+        let live = relay.streams.open(permit, peer.device.clone(), session.clone(), asked, now, cut.clone());
+        // A revocation first replaces the snapshot, then cuts what is filed. Filed before the replacement, it is
+        // cut; filed after, the newer snapshot is seen here and decides.
+        if relay.snapshot.load().generation == snapshot.generation {
+            return Ok(Admitted { live, token });
+        }
+        asked = live.stream().request.clone();
+        asked.id = relay.clock.decision_id();
+    }
+}
+
+/// Refuses a request that cannot even be decided; a refusal like any other, with a decision and a record.
+pub(crate) async fn refuse(peer: &Peer, request: &Request<Incoming>, problem: Problem) -> Problem {
+    let (id, now) = (peer.relay.clock.decision_id(), peer.relay.clock.now());
+    let refusal = Record::event(Event::Decision, now).of_device(peer.device.id()).from(peer.source.ip());
+    let mut refusal = refusal.refused(problem.code);
+    if let Ok(session) = session(&peer.relay, request.headers()) {
+        refusal = refusal.of_session(&session);
+    }
+    refusal.decision = Some(id.clone());
+    refusal.method = Some(request.method().as_str().into());
+    refusal.path = Some(request.uri().path().into());
+    refusal.host = Some(service::host(request).into());
+    match record(&peer.relay, refusal).await {
+        Ok(()) => problem.decision(id),
+        Err(unavailable) => unavailable,
+    }
+}
+
+/// The session of a request: its bearer token's signature and shape are good. Whether it may do anything now is
+/// for the decision to say.
+pub fn session(relay: &Relay, headers: &HeaderMap) -> Result<Arc<VerifiedSession>, Code> {
+    bearer(relay, headers).map(|(_, session)| session)
+}
+
+/// Notes a session token that this relay has just issued: streams of its session may live on until it ends,
+/// although none of them makes a request that would show it.
+pub fn issued(relay: &Relay, token: &str) {
+    // What was signed a moment ago verifies; if not, its first use will tell.
+    let _verified = verify(relay, token);
+}
+
+/// Decides a live stream anew, with the newest token and posture of its session.
+pub(crate) async fn recheck(relay: &Relay, stream: &Stream) -> Result<Permit, (DecisionId, Code)> {
+    let session = relay.streams.newest(stream);
+    let (snapshot, now) = (relay.snapshot.load_full(), relay.clock.now());
+    let id = relay.clock.decision_id();
+    let posture = relay.postures.get(session.session());
+    let asked = access::Request { id: id.clone(), within_rate: true, posture, ..stream.request.clone() };
+    let decision = decide(&stream.device, &session, &asked, &snapshot, now);
+    let mut result = Record::decision(&stream.device, &session, &asked, &decision, now);
+    if decision.outcome.is_err() {
+        result.event = Event::StreamCut;
+    }
+    let recorded = record(relay, result).await;
+    match (decision.outcome, recorded) {
+        (Ok(permit), Ok(())) => Ok(permit),
+        (Ok(_), Err(problem)) => Err((id, problem.code)),
+        (Err(denial), _) => Err((id, denial.code)),
+    }
+}
+
+/// Records that a stream was cut, under a decision of its own.
+pub(crate) async fn record_cut(relay: &Relay, stream: &Stream, code: Code) -> DecisionId {
+    let id = relay.clock.decision_id();
+    let asked = access::Request { id: id.clone(), ..stream.request.clone() };
+    let cut = Record::event(Event::StreamCut, relay.clock.now()).of_device(stream.device.id());
+    // The cut stands whether or not it can be recorded: it takes nothing that needs a record.
+    let _unavailable = record(relay, cut.of_session(&stream.session).asking(&asked).refused(code)).await;
+    id
+}
+
+fn asked(peer: &Peer, request: &Request<Incoming>, app: AppName) -> access::Request {
+    let action = match request.uri().port_u16() {
+        Some(port) if request.method() == http::Method::CONNECT => Action::Connect { port },
+        _ => Action::Request { method: request.method().as_str().into(), path: request.uri().path().into() },
+    };
+    access::Request {
+        id: peer.relay.clock.decision_id(),
+        app,
+        action,
+        host: service::host(request).into(),
+        source: peer.source.ip(),
+        within_rate: true,
+        posture: None,
+    }
+}
+
+/// Refuses before a session is known.
+async fn turn_away(peer: &Peer, asked: &access::Request, code: Code) -> Problem {
+    let refusal = Record::event(Event::Decision, peer.relay.clock.now()).of_device(peer.device.id());
+    match record(&peer.relay, refusal.asking(asked).refused(code)).await {
+        Ok(()) => Problem::new(code).decision(asked.id.clone()),
+        Err(unavailable) => unavailable,
+    }
+}
+
+/// Writes `record`; what cannot be written does not happen.
+async fn record(relay: &Relay, record: Record) -> Result<(), Problem> {
+    let decision = record.decision.clone();
+    relay.audit.record(record).await.map_err(|_| {
+        let problem = Problem::new(Code::AuditUnavailable);
+        match decision {
+            Some(decision) => problem.decision(decision),
+            None => problem,
+        }
+    })
+}
+
+fn bearer(relay: &Relay, headers: &HeaderMap) -> Result<(TokenHash, Arc<VerifiedSession>), Code> {
+    let mut values = headers.get_all(PROXY_AUTHORIZATION).iter();
+    let value = values.next().ok_or(Code::TokenMissing)?.to_str().map_err(|_| Code::TokenInvalid)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Code::TokenInvalid)?;
+    if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Code::TokenInvalid);
+    }
+    verify(relay, token)
+}
+
+/// Verifies a token, or finds that it was verified before. What is kept is the signature's verdict and never a
+/// decision: times, binding and revocation are looked at each time.
+fn verify(relay: &Relay, token: &str) -> Result<(TokenHash, Arc<VerifiedSession>), Code> {
+    let hash: TokenHash = digest(&SHA256, token.as_bytes()).as_ref().try_into().map_err(|_| Code::Internal)?;
+    if let Some(session) = relay.sessions.get(&hash) {
+        return Ok((hash, session));
+    }
+    let session = Arc::new(relay.verifier.verify(token)?);
+    relay.sessions.insert(hash, session.clone());
+    relay.streams.note(&session);
+    Ok((hash, session))
+}

@@ -1,0 +1,120 @@
+//! The one HTTP service, whatever transport brought the request: it finds out what a request is for and hands it on.
+
+use crate::body::Body;
+use crate::gate;
+use crate::state::Relay;
+use crate::transport::{Cut, Guarded, Verdict};
+use crate::{control, http_app, refusal, tcp_app};
+use futures_util::future::BoxFuture;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use postern_protocol::{Code, MAX_HEADER_BYTES, Problem};
+use postern_relay_core::certificate::VerifiedDevice;
+use postern_relay_core::forward::{self, Target};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Who is at the other end of a connection.
+pub struct Peer {
+    /// The relay it came to.
+    pub relay: Arc<Relay>,
+    /// The device, as its certificate proved.
+    pub device: Arc<VerifiedDevice>,
+    /// Where it comes from.
+    pub source: SocketAddr,
+}
+
+/// What the requests on one stream share.
+pub(crate) struct Stream {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) cut: Arc<Cut>,
+    verdict: Verdict,
+    after: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl Stream {
+    /// What to do with the stream once HTTP has let go of it.
+    pub(crate) fn afterwards(&self, carry: impl Future<Output = ()> + Send + 'static) {
+        *self.after.lock() = Some(Box::pin(carry));
+    }
+}
+
+/// Serves one byte stream to its end, or until it is cut.
+pub async fn serve<IO>(peer: Arc<Peer>, io: IO, cut: Arc<Cut>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (io, verdict) = Guarded::new(io);
+    let stream = Arc::new(Stream { peer, cut: cut.clone(), verdict, after: Mutex::default() });
+    let service = service_fn({
+        let stream = stream.clone();
+        move |request| {
+            let stream = stream.clone();
+            async move { Ok::<_, Infallible>(answer(&stream, request).await) }
+        }
+    });
+    let mut http = http1::Builder::new();
+    // The guard has its own timers. A device may end its direction while it waits for the answer.
+    http.header_read_timeout(None).half_close(true).max_header_size(MAX_HEADER_BYTES).writev(false);
+    let served = async {
+        if let Err(why) = http.serve_connection(TokioIo::new(io), service).with_upgrades().await {
+            tracing::debug!(device = %stream.peer.device.id(), %why, "stream ended");
+        }
+        let carry = stream.after.lock().take();
+        if let Some(carry) = carry {
+            carry.await;
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        // Everything the stream holds is dropped with it: the request in flight, the upstream, both directions.
+        _ = cut.wait() => {}
+    }
+}
+
+async fn answer(stream: &Stream, request: Request<Incoming>) -> Response<Body> {
+    let switches = request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
+    let connects = request.method() == Method::CONNECT;
+    let mut response = dispatch(stream, request).await;
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS || (connects && response.status().is_success());
+    // The guard stopped reading HTTP at a request that may switch protocols, and at a malformed one.
+    if (switches && !switched) || stream.verdict.fault().is_some() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn dispatch(stream: &Stream, request: Request<Incoming>) -> Response<Body> {
+    let peer = &stream.peer;
+    match check(stream, &request) {
+        Ok(Target::Control) => control::handle(peer.relay.clone(), peer.device.clone(), peer.source, request).await,
+        Ok(Target::Http(app)) => http_app::answer(stream, request, app).await,
+        Ok(Target::Connect(app, _)) => tcp_app::answer(stream, request, app).await,
+        Err(problem) => refusal::response(&gate::refuse(peer, &request, problem).await),
+    }
+}
+
+/// Is the request well formed, and what is it for?
+fn check(stream: &Stream, request: &Request<Incoming>) -> Result<Target, Problem> {
+    if let Some(fault) = stream.verdict.fault() {
+        return Err(Problem::new(Code::RequestInvalid).detail(fault));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(Problem::new(Code::RequestInvalid).detail("the relay speaks HTTP/1.1"));
+    }
+    forward::target(request.method(), request.uri(), request.headers()).map_err(Problem::new)
+}
+
+/// The authority the request names.
+pub(crate) fn host(request: &Request<Incoming>) -> &str {
+    let named = request.uri().authority().map(http::uri::Authority::as_str);
+    let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
+    named.or(host).unwrap_or_default()
+}

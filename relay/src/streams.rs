@@ -1,0 +1,336 @@
+//! Every live stream and request in flight, with the permit it holds, and the means to cut it.
+//!
+//! Opening is the hot path and cutting is rare: a stream is filed once, in one shard, and a cut looks at all of
+//! them, which takes a few milliseconds at 100,000.
+
+use crate::gate;
+use crate::state::Relay;
+use crate::transport::{Cut, Use};
+use parking_lot::{Mutex, MutexGuard};
+use postern_protocol::control::RelayEvent;
+use postern_protocol::{AppName, Code, DecisionId, DeviceId, SessionId, Timestamp};
+use postern_relay_core::access::{Permit, Request};
+use postern_relay_core::certificate::VerifiedDevice;
+use postern_relay_core::principal::PrincipalKey;
+use postern_relay_core::revocation;
+use postern_relay_core::token::VerifiedSession;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often deadlines are looked at: the most by which a stream outlives its permit.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Whose streams to cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of a principal's.
+    Principal(PrincipalKey),
+    /// All of a device's, and its connections.
+    Device(DeviceId),
+    /// All of a session's.
+    Session(SessionId),
+    /// All that lead to an app.
+    App(AppName),
+}
+
+impl From<revocation::Target> for Target {
+    fn from(target: revocation::Target) -> Self {
+        match target {
+            revocation::Target::Principal(principal) => Self::Principal(principal),
+            revocation::Target::Device(device) => Self::Device(device),
+            revocation::Target::Session(session) => Self::Session(session),
+        }
+    }
+}
+
+/// Cuts every live stream of `target`, in both directions; writes each cut to the audit log and tells its session.
+/// Call it when the snapshot that no longer permits them is in place: then nothing slips between.
+pub async fn cut(relay: &Relay, target: &Target, code: Code) -> usize {
+    let streams = relay.streams.cut(target, code);
+    for stream in &streams {
+        tell(relay, stream, gate::record_cut(relay, stream, code).await, code);
+    }
+    streams.len()
+}
+
+/// Holds streams to the deadlines of their permits for as long as it is polled.
+pub async fn watch_deadlines(relay: &Relay) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        recheck_due(relay).await;
+    }
+}
+
+/// Decides anew, with the newest token and posture, each stream whose permit has ended; cuts what is not allowed.
+pub async fn recheck_due(relay: &Relay) {
+    for stream in relay.streams.due(relay.clock.now()) {
+        match gate::recheck(relay, &stream).await {
+            Ok(permit) => stream.deadline.store(permit.deadline().millis(), Ordering::Relaxed),
+            Err((decision, code)) => {
+                if stream.cut.cut(stream.this_use, code) {
+                    tell(relay, &stream, decision, code);
+                }
+            }
+        }
+    }
+}
+
+fn tell(relay: &Relay, stream: &Stream, decision: DecisionId, code: Code) {
+    let app = stream.request.app.clone();
+    relay.events.send(stream.session.session(), RelayEvent::Cut { app, decision, code });
+}
+
+/// What is filed of one stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Why it lives.
+    pub permit: Permit,
+    /// On which device.
+    pub device: Arc<VerifiedDevice>,
+    /// In which session, as the token that opened it has it.
+    pub session: Arc<VerifiedSession>,
+    /// What was asked for; asked again at each re-check.
+    pub request: Request,
+    /// Since when.
+    pub since: Timestamp,
+    /// Bytes from device to upstream so far.
+    pub sent: AtomicU64,
+    /// Bytes from upstream to device so far.
+    pub received: AtomicU64,
+    /// The deadline of the newest permit.
+    deadline: AtomicU64,
+    cut: Arc<Cut>,
+    this_use: Use,
+}
+
+/// The streams and connections that live.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+/// Enough that cores seldom meet at one lock.
+const SHARDS: usize = 64;
+
+#[derive(Debug)]
+struct Shared {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    next: AtomicU64,
+    connections: Mutex<HashMap<u64, Connection>>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    streams: HashMap<u64, Arc<Stream>>,
+    /// The newest token of each session.
+    sessions: HashMap<SessionId, Arc<VerifiedSession>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    device: Arc<VerifiedDevice>,
+    cut: Arc<Cut>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            next: AtomicU64::new(0),
+            connections: Mutex::default(),
+        }
+    }
+}
+
+/// A filed stream; dropping it takes the stream off the files.
+#[derive(Debug)]
+pub struct Live {
+    stream: Arc<Stream>,
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+/// A filed connection; dropping it takes the connection off the files.
+#[derive(Debug)]
+pub struct LiveConnection {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Registry {
+    /// Nothing lives yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Files a stream that was allowed. From now on it can be cut.
+    pub fn open(
+        &self,
+        permit: Permit,
+        device: Arc<VerifiedDevice>,
+        session: Arc<VerifiedSession>,
+        request: Request,
+        since: Timestamp,
+        cut: Arc<Cut>,
+    ) -> Live {
+        let this_use = cut.begin();
+        let deadline = AtomicU64::new(permit.deadline().millis());
+        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        let stream = Stream { permit, device, session, request, since, sent, received, deadline, cut, this_use };
+        let stream = Arc::new(stream);
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.shared.shard(stream.session.session()).streams.insert(number, stream.clone());
+        Live { stream, shared: self.shared.clone(), number }
+    }
+
+    /// Files a connection, so that it ends with its device.
+    pub fn connected(&self, device: Arc<VerifiedDevice>, cut: Arc<Cut>) -> LiveConnection {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.shared.connections.lock().insert(number, Connection { device, cut });
+        LiveConnection { shared: self.shared.clone(), number }
+    }
+
+    /// Notes a session's token; the newest is what re-checks go by.
+    pub fn note(&self, session: &Arc<VerifiedSession>) {
+        let mut shard = self.shared.shard(session.session());
+        let newest = shard.sessions.entry(session.session().clone()).or_insert_with(|| session.clone());
+        if session.expires() > newest.expires() {
+            *newest = session.clone();
+        }
+    }
+
+    /// The newest token of the session that `stream` belongs to.
+    pub fn newest(&self, stream: &Stream) -> Arc<VerifiedSession> {
+        let id = stream.session.session();
+        let noted = self.shared.shard(id).sessions.get(id).cloned();
+        noted.unwrap_or_else(|| stream.session.clone())
+    }
+
+    /// Cuts every live stream of `target`, and a device's connections. What it cut.
+    pub fn cut(&self, target: &Target, code: Code) -> Vec<Arc<Stream>> {
+        if let Target::Device(device) = target {
+            self.cut_connections(code, |connected| connected.id() == device);
+        }
+        let mut streams = self.select(|stream| stream.is_of(target));
+        streams.retain(|stream| stream.cut.cut(stream.this_use, code));
+        streams
+    }
+
+    /// Everything that lives.
+    pub fn list(&self) -> Vec<Arc<Stream>> {
+        self.select(|_| true)
+    }
+
+    /// How many streams live.
+    pub fn len(&self) -> usize {
+        self.shared.shards.iter().map(|shard| shard.lock().streams.len()).sum()
+    }
+
+    /// Does nothing live?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many connections of `device` live.
+    pub fn connections_of(&self, device: &DeviceId) -> usize {
+        self.shared.connections.lock().values().filter(|connection| connection.device.id() == device).count()
+    }
+
+    /// The streams whose permit has ended. Ends connections whose certificate has, forgets tokens that have.
+    fn due(&self, now: Timestamp) -> Vec<Arc<Stream>> {
+        self.cut_connections(Code::CertificateExpired, |device| now > device.not_after());
+        for shard in &self.shared.shards {
+            shard.lock().sessions.retain(|_, session| session.expires() > now);
+        }
+        self.select(|stream| now.millis() >= stream.deadline.load(Ordering::Relaxed))
+    }
+
+    fn select(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<Arc<Stream>> {
+        let mut streams = Vec::new();
+        for shard in &self.shared.shards {
+            streams.extend(shard.lock().streams.values().filter(|stream| wanted(stream)).cloned());
+        }
+        streams
+    }
+
+    fn cut_connections(&self, code: Code, wanted: impl Fn(&VerifiedDevice) -> bool) {
+        for connection in self.shared.connections.lock().values() {
+            if wanted(&connection.device) {
+                connection.cut.cut_any(code);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn shard(&self, session: &SessionId) -> MutexGuard<'_, Shard> {
+        #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is as good as another")]
+        let hash = self.hasher.hash_one(session) as usize;
+        #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+        self.shards[hash % SHARDS].lock()
+    }
+}
+
+impl Stream {
+    fn is_of(&self, target: &Target) -> bool {
+        match target {
+            Target::Principal(principal) => self.session.principal() == principal,
+            Target::Device(device) => self.device.id() == device,
+            Target::Session(session) => self.session.session() == session,
+            Target::App(app) => self.request.app == *app,
+        }
+    }
+
+    /// Counts bytes from device to upstream.
+    pub fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Counts bytes from upstream to device.
+    pub fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+impl Live {
+    /// What is filed.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The permit it holds.
+    pub fn permit(&self) -> &Permit {
+        &self.stream.permit
+    }
+
+    /// Resets the stream with `code` for what happened to it.
+    pub fn fail(&self, code: Code) {
+        self.stream.cut.cut(self.stream.this_use, code);
+    }
+
+    /// Waits until the stream is cut.
+    pub async fn cut(&self) -> Code {
+        self.stream.cut.wait().await
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shared.shard(self.stream.session.session()).streams.remove(&self.number);
+        // A cut meant for this use must not hit the next.
+        self.stream.cut.end(self.stream.this_use);
+    }
+}
+
+impl Drop for LiveConnection {
+    fn drop(&mut self) {
+        self.shared.connections.lock().remove(&self.number);
+    }
+}

@@ -1,0 +1,173 @@
+//! `tcp` apps: a stream is decided when it opens and again when its permit ends; in between, bytes pass as they are.
+
+use crate::body::{self, Body};
+use crate::service::Stream;
+use crate::streams::Live;
+use crate::transport::{QuicStream, Raw, Receiving, Sending};
+use crate::{gate, refusal, upstream};
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use postern_protocol::{AppName, Code, Problem};
+use std::io::{self, IoSlice};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// Answers `CONNECT`: 200, and from there on the stream is the app's.
+pub(crate) async fn answer(stream: &Stream, request: Request<Incoming>, app: AppName) -> Response<Body> {
+    match open(stream, request, app).await {
+        Ok(()) => Response::new(body::empty()),
+        Err(problem) => refusal::response(&problem),
+    }
+}
+
+async fn open(stream: &Stream, mut request: Request<Incoming>, app: AppName) -> Result<(), Problem> {
+    let admitted = gate::admit(&stream.peer, &stream.cut, &request, app).await?;
+    let live = admitted.live;
+    let upstream = upstream::dial(&live).await.map_err(|failure| failure.problem(&live))?;
+    stream.afterwards(carry(hyper::upgrade::on(&mut request), Upstream { tcp: upstream, orderly: false }, live));
+    Ok(())
+}
+
+/// A connection to an upstream. Dropped before both directions ended in order, it is reset, so that the app does
+/// not take what it got for the whole.
+struct Upstream {
+    tcp: TcpStream,
+    orderly: bool,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if !self.orderly {
+            let _it_closes_in_any_case = self.tcp.set_zero_linger();
+        }
+    }
+}
+
+/// Carries bytes both ways until both directions ended, or one broke. Being dropped resets everything.
+async fn carry(upgrade: OnUpgrade, mut upstream: Upstream, live: Live) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let carried = match Raw::from_upgraded(upgraded) {
+        (Raw::Quic(stream), early) => carry_chunks(*stream, early, &mut upstream.tcp, &live).await,
+        (Raw::Other(mut stream), _) => match tokio::io::copy_bidirectional(&mut stream, &mut upstream.tcp).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Code::UpstreamUnreachable),
+        },
+    };
+    match carried {
+        Ok(()) => upstream.orderly = true,
+        Err(code) => live.fail(code),
+    }
+}
+
+/// The same for a QUIC stream, where chunks pass without being copied.
+async fn carry_chunks(stream: QuicStream, early: Bytes, tcp: &mut TcpStream, live: &Live) -> Result<(), Code> {
+    let QuicStream { mut recv, mut send } = stream;
+    let (mut from_app, mut to_app) = tcp.split();
+    let result = tokio::try_join!(
+        device_to_app(&mut recv, early, &mut to_app, live),
+        app_to_device(&mut from_app, &mut send, live)
+    );
+    if let Err(code) = result {
+        // Before the halves are dropped, so that the reset carries the code.
+        live.fail(code);
+    }
+    result.map(|_| ())
+}
+
+async fn device_to_app(recv: &mut Receiving, early: Bytes, app: &mut WriteHalf<'_>, live: &Live) -> Result<(), Code> {
+    let mut chunks = Chunks::new(early);
+    loop {
+        live.stream().count_sent(chunks.remaining());
+        app.write_all_buf(&mut chunks).await.map_err(|_| Code::UpstreamUnreachable)?;
+        if !chunks.refill(recv).await? {
+            // The app may have much to say yet: only this direction ends.
+            return app.shutdown().await.map_err(|_| Code::UpstreamUnreachable);
+        }
+    }
+}
+
+/// Sizes of one read. A stream that lies idle holds no buffer at all.
+const SMALL: usize = 4 * 1024;
+const LARGE: usize = 64 * 1024;
+
+async fn app_to_device(app: &mut ReadHalf<'_>, send: &mut Sending, live: &Live) -> Result<(), Code> {
+    let mut size = SMALL;
+    loop {
+        app.readable().await.map_err(|_| Code::UpstreamUnreachable)?;
+        let mut buffer = BytesMut::with_capacity(size);
+        match app.try_read_buf(&mut buffer) {
+            Ok(0) => {
+                send.finish();
+                return Ok(());
+            }
+            Ok(read) => {
+                size = if read == buffer.capacity() { (size * 2).min(LARGE) } else { (read * 2).clamp(SMALL, size) };
+                live.stream().count_received(read);
+                send.write_chunk(buffer.freeze()).await.map_err(|_| Code::Internal)?;
+            }
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Code::UpstreamUnreachable),
+        }
+    }
+}
+
+/// Chunks of a QUIC stream on their way into one vectored write.
+struct Chunks {
+    chunks: [Bytes; Self::MOST],
+    next: usize,
+}
+
+impl Chunks {
+    /// About 40 KB of full packets: enough to fill a write, little enough to stay in the cache.
+    const MOST: usize = 32;
+
+    fn new(first: Bytes) -> Self {
+        let mut chunks = [const { Bytes::new() }; Self::MOST];
+        if let Some(slot) = chunks.first_mut() {
+            *slot = first;
+        }
+        Self { chunks, next: 0 }
+    }
+
+    /// Takes what has arrived; false at the end.
+    async fn refill(&mut self, recv: &mut Receiving) -> Result<bool, Code> {
+        self.next = 0;
+        let taken = recv.read_chunks(&mut self.chunks).await.map_err(|_| Code::Internal)?;
+        Ok(taken.is_some())
+    }
+
+    fn left(&self) -> &[Bytes] {
+        self.chunks.get(self.next..).unwrap_or_default()
+    }
+}
+
+impl Buf for Chunks {
+    fn remaining(&self) -> usize {
+        self.left().iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.left().iter().find(|chunk| !chunk.is_empty()).map_or(&[], Bytes::as_ref)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let full = self.left().iter().filter(|chunk| !chunk.is_empty());
+        slices.iter_mut().zip(full).map(|(slice, chunk)| *slice = IoSlice::new(chunk)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(chunk) = self.chunks.get_mut(self.next).filter(|_| count > 0) {
+            let here = count.min(chunk.len());
+            chunk.advance(here);
+            count -= here;
+            if chunk.is_empty() {
+                // Frees the packet's memory before the rest is written.
+                *chunk = Bytes::new();
+                self.next += 1;
+            }
+        }
+    }
+}

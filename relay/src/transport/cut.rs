@@ -1,0 +1,128 @@
+//! The string on which a stream hangs: whoever holds it can cut the stream, with the code of the cause.
+
+use postern_protocol::Code;
+use tokio::sync::watch;
+
+/// Ends one stream, or one connection, from outside. The carrier of the stream resets both directions with the
+/// code's number.
+#[derive(Debug)]
+pub struct Cut {
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// Counts the uses of a stream that carries one request after another.
+    uses: u64,
+    code: Option<Code>,
+}
+
+/// One use of a stream. A cut meant for it does not hit the next use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use(u64);
+
+impl Cut {
+    /// Not cut yet.
+    pub fn new() -> Self {
+        Self { state: watch::Sender::new(State::default()) }
+    }
+
+    /// The next use of the stream begins.
+    pub fn begin(&self) -> Use {
+        let mut begun = 0;
+        self.state.send_if_modified(|state| {
+            state.uses += 1;
+            begun = state.uses;
+            false // nobody waits for this
+        });
+        Use(begun)
+    }
+
+    /// The use `of` has ended.
+    pub fn end(&self, of: Use) {
+        self.state.send_if_modified(|state| {
+            state.uses += u64::from(state.uses == of.0);
+            false
+        });
+    }
+
+    /// Cuts the stream unless `of` has ended meanwhile. True if this call did it.
+    pub fn cut(&self, of: Use, code: Code) -> bool {
+        self.state.send_if_modified(|state| {
+            let live = state.uses == of.0 && state.code.is_none();
+            if live {
+                state.code = Some(code);
+            }
+            live
+        })
+    }
+
+    /// Cuts the stream whatever it carries. The first code stays.
+    pub fn cut_any(&self, code: Code) {
+        self.state.send_if_modified(|state| {
+            let first = state.code.is_none();
+            state.code.get_or_insert(code);
+            first
+        });
+    }
+
+    /// Why the stream was cut, if it was.
+    pub fn code(&self) -> Option<Code> {
+        self.state.borrow().code
+    }
+
+    /// Waits for the cut.
+    pub async fn wait(&self) -> Code {
+        let mut receiver = self.state.subscribe();
+        loop {
+            if let Some(code) = receiver.borrow_and_update().code {
+                return code;
+            }
+            if receiver.changed().await.is_err() {
+                // The sender is `self`, which lives.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cut_of_an_earlier_use_is_void() {
+        let cut = Cut::new();
+        let first = cut.begin();
+        let second = cut.begin();
+        assert!(!cut.cut(first, Code::PolicyDenied));
+        cut.end(first);
+        assert_eq!(cut.code(), None);
+        assert!(cut.cut(second, Code::SessionRevoked));
+        assert!(!cut.cut(second, Code::PolicyDenied), "the first cause stays");
+        assert_eq!(cut.wait().await, Code::SessionRevoked);
+
+        let cut = Cut::new();
+        let only = cut.begin();
+        cut.end(only);
+        assert!(!cut.cut(only, Code::PolicyDenied));
+    }
+
+    #[tokio::test]
+    async fn a_waiter_is_woken() {
+        let cut = std::sync::Arc::new(Cut::new());
+        let waiter = tokio::spawn({
+            let cut = cut.clone();
+            async move { cut.wait().await }
+        });
+        tokio::task::yield_now().await;
+        cut.cut_any(Code::Draining);
+        assert_eq!(waiter.await.unwrap(), Code::Draining);
+    }
+}

@@ -1,0 +1,287 @@
+//! The way to the apps. Only a stream that was allowed and filed leads there: [`Live`] is the one key.
+
+mod location;
+mod transfer;
+
+pub(crate) use location::{Location, localise};
+pub(crate) use transfer::{Download, Upload};
+
+use crate::streams::Live;
+use http::uri::{Authority, PathAndQuery, Uri};
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+use postern_protocol::{AppName, Code, MAX_HEADER_BYTES, Problem};
+use postern_relay_core::app::{Scheme, Upstream};
+use rustls_platform_verifier::BuilderVerifierExt;
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// How long a connection to an upstream may take, names looked up and TLS agreed.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an upstream may take to begin its answer while nothing of the request is moving.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How long a pooled connection may lie; below the idle limits of most servers, so that few are stale when used.
+const IDLE: Duration = Duration::from_secs(15);
+/// Idle connections kept per upstream.
+const IDLE_CONNECTIONS: usize = 64;
+/// Requests that may be under way to one app.
+const PER_APP: usize = 4096;
+
+/// Why an upstream gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which problem it is.
+    pub code: Code,
+    /// What happened.
+    pub detail: &'static str,
+}
+
+impl Failure {
+    /// As it travels. The decision was an allow: what failed is what came after it.
+    pub(crate) fn problem(self, live: &Live) -> Problem {
+        Problem::new(self.code).detail(self.detail).decision(live.permit().decision().clone())
+    }
+}
+
+/// The beginning of an upstream's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head and streaming body.
+    pub response: Response<Incoming>,
+    /// Room taken; keep it as long as the body lasts.
+    pub slot: OwnedSemaphorePermit,
+}
+
+/// Connections to `http` apps, kept alive between requests.
+pub struct Pool {
+    plain: Client<HttpConnector, Upload>,
+    /// Made when an `https` upstream is first used: a system without authorities is no obstacle before.
+    tls: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Upload>>>,
+    doors: Mutex<HashMap<AppName, Arc<Door>>>,
+}
+
+/// What stays the same about one app's upstream.
+#[derive(Debug)]
+pub(crate) struct Door {
+    upstream: Upstream,
+    /// The name the upstream knows itself by.
+    pub(crate) host: HeaderValue,
+    authority: Authority,
+    slots: Arc<Semaphore>,
+}
+
+impl Pool {
+    /// Nothing is connected yet.
+    pub fn new() -> Self {
+        Self { plain: client(connector()), tls: OnceLock::new(), doors: Mutex::default() }
+    }
+
+    /// The upstream of the app that `live` leads to.
+    pub(crate) fn door(&self, live: &Live) -> Result<Arc<Door>, Failure> {
+        let app = live.permit().app();
+        let mut doors = self.doors.lock();
+        if let Some(door) = doors.get(&app.name)
+            && door.upstream == app.upstream
+        {
+            return Ok(door.clone());
+        }
+        let door = Arc::new(Door::new(&app.upstream)?);
+        doors.insert(app.name.clone(), door.clone());
+        Ok(door)
+    }
+
+    /// Sends one request, its path and query in `request`'s URI, and waits for the head of the answer.
+    pub(crate) async fn send(&self, live: &Live, door: &Door, mut request: Request<Upload>) -> Result<Answer, Failure> {
+        *request.uri_mut() = door.uri(request.uri())?;
+        let slot = match timeout(CONNECT, door.slots.clone().acquire_owned()).await {
+            Ok(Ok(slot)) => slot,
+            _ => return Err(Failure { code: Code::UpstreamUnreachable, detail: "too many requests are under way" }),
+        };
+        // A pooled connection may have been closed just as the request went out. What is safe to repeat is.
+        let second = repeatable(&request);
+        let first = self.attempt(live, door, request).await;
+        let response = match (first, second) {
+            (Err(Attempt::Broken), Some(second)) => self.attempt(live, door, second).await,
+            (first, _) => first,
+        };
+        Ok(Answer { response: response.map_err(Failure::from)?, slot })
+    }
+
+    async fn attempt(&self, live: &Live, door: &Door, request: Request<Upload>) -> Result<Response<Incoming>, Attempt> {
+        let answer = match door.upstream.scheme {
+            Scheme::Http => self.plain.request(request),
+            _ => self.tls.get_or_init(tls_client).as_ref().ok_or(Attempt::NoTls)?.request(request),
+        };
+        let mut answer = std::pin::pin!(answer);
+        let mut sent = 0;
+        loop {
+            match timeout(ANSWER, &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(failure)) => return Err(Attempt::from(&failure)),
+                // A long upload is not a silent upstream.
+                Err(_) if live.stream().sent.load(Ordering::Relaxed) != sent => {
+                    sent = live.stream().sent.load(Ordering::Relaxed);
+                }
+                Err(_) => return Err(Attempt::Silent),
+            }
+        }
+    }
+}
+
+/// Connects to the upstream of a `tcp` app.
+pub(crate) async fn dial(live: &Live) -> Result<TcpStream, Failure> {
+    let upstream = &live.permit().app().upstream;
+    let connected = timeout(CONNECT, TcpStream::connect((upstream.host.as_str(), upstream.port))).await;
+    let stream = connected.map_err(|_| Attempt::ConnectTimeout)?.map_err(|failure| {
+        tracing::info!(app = %live.permit().app().name, %failure, "upstream not reached");
+        Attempt::Unreachable
+    })?;
+    // Small messages are the rule: never wait to fill a segment.
+    stream.set_nodelay(true).map_err(|_| Attempt::Unreachable)?;
+    Ok(stream)
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    fn new(upstream: &Upstream) -> Result<Self, Failure> {
+        let misnamed = Failure { code: Code::UpstreamBlocked, detail: "the upstream's name cannot be used" };
+        let authority: Authority = upstream.authority().parse().map_err(|_| misnamed)?;
+        let default = match upstream.scheme {
+            Scheme::Http => upstream.port == 80,
+            Scheme::Https => upstream.port == 443,
+            Scheme::Tcp => false,
+        };
+        let host = if default { authority.host() } else { authority.as_str() };
+        let host = HeaderValue::from_str(host).map_err(|_| misnamed)?;
+        Ok(Self { upstream: upstream.clone(), host, authority, slots: Arc::new(Semaphore::new(PER_APP)) })
+    }
+
+    fn uri(&self, asked: &Uri) -> Result<Uri, Failure> {
+        let path = asked.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let uri = Uri::builder().scheme(self.upstream.scheme.as_str()).authority(self.authority.clone());
+        let unfit = Failure { code: Code::PathAmbiguous, detail: "the path cannot be sent on" };
+        uri.path_and_query(path).build().map_err(|_| unfit)
+    }
+
+    /// Does `authority` name this upstream, for a URL of `scheme`?
+    pub(crate) fn is(&self, scheme: &str, authority: &str) -> bool {
+        let default = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+        let with_port = authority.eq_ignore_ascii_case(self.authority.as_str());
+        with_port || (self.upstream.port == default && authority.eq_ignore_ascii_case(self.authority.host()))
+    }
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug)]
+enum Attempt {
+    Unreachable,
+    ConnectTimeout,
+    NoTls,
+    Silent,
+    /// The connection broke before an answer began.
+    Broken,
+    Invalid,
+}
+
+impl From<&hyper_util::client::legacy::Error> for Attempt {
+    fn from(failure: &hyper_util::client::legacy::Error) -> Self {
+        tracing::info!(%failure, source = failure.source().map(tracing::field::display), "upstream failed");
+        if failure.is_connect() {
+            return Self::Unreachable;
+        }
+        match failure.source().and_then(|source| source.downcast_ref::<hyper::Error>()) {
+            Some(why) if why.is_parse() => Self::Invalid,
+            _ => Self::Broken,
+        }
+    }
+}
+
+impl From<Attempt> for Failure {
+    fn from(attempt: Attempt) -> Self {
+        let (code, detail) = match attempt {
+            Attempt::Unreachable => (Code::UpstreamUnreachable, "no connection could be made"),
+            Attempt::ConnectTimeout => (Code::UpstreamTimeout, "no connection could be made in time"),
+            Attempt::NoTls => (Code::UpstreamUnreachable, "the relay's system has no certificate authorities"),
+            Attempt::Silent => (Code::UpstreamTimeout, "no answer came in time"),
+            Attempt::Broken => (Code::UpstreamUnreachable, "the connection broke before the answer"),
+            Attempt::Invalid => (Code::UpstreamInvalid, "the answer is not valid HTTP/1.1"),
+        };
+        Self { code, detail }
+    }
+}
+
+/// The same request once more, if sending it twice does no harm: no body and a method that changes nothing.
+fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
+    let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    if !safe || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(Upload::none());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    connector
+}
+
+fn client<C>(connector: C) -> Client<C, Upload>
+where
+    C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
+{
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http1_max_buf_size(MAX_HEADER_BYTES)
+        .set_host(false)
+        .build(connector)
+}
+
+/// TLS to upstreams trusts what the relay's system trusts.
+fn tls_client() -> Option<Client<HttpsConnector<HttpConnector>, Upload>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier);
+    match config {
+        Ok(config) => Some(client(secure(config.with_no_client_auth()))),
+        Err(why) => {
+            tracing::error!(%why, "https upstreams cannot be reached");
+            None
+        }
+    }
+}
+
+fn secure(config: rustls::ClientConfig) -> HttpsConnector<HttpConnector> {
+    HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(connector())
+}
