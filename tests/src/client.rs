@@ -72,7 +72,8 @@ where
     within(SHORT * 3, "an HTTP exchange", talk).await
 }
 
-async fn collect(response: Response<hyper::body::Incoming>) -> hyper::Result<Reply> {
+/// The whole of a response.
+pub async fn collect(response: Response<hyper::body::Incoming>) -> hyper::Result<Reply> {
     let (head, body) = response.into_parts();
     Ok(Reply { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
 }

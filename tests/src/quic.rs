@@ -2,7 +2,7 @@
 
 use crate::client::{Reply, exchange, raw};
 use crate::relay::Relay;
-use crate::wait::{SHORT, within};
+use crate::wait::{SHORT, eventually, within};
 use bytes::Bytes;
 use http::Request;
 use postern_protocol::{ALPN_QUIC, Timestamp};
@@ -85,6 +85,15 @@ impl Quic {
     /// One exchange on a stream of its own.
     pub async fn send(&self, request: Request<impl Into<Bytes>>) -> Result<Reply, String> {
         exchange(self.stream().await?, request).await.map_err(|error| error.to_string())
+    }
+
+    /// One exchange with the control side, again after a pause for as long as the relay says that it was too many.
+    pub async fn control(&self, request: Request<Bytes>) -> Reply {
+        eventually("the relay takes a control message", async || {
+            let reply = self.send(request.clone()).await.unwrap();
+            (reply.status != 429).then_some(reply)
+        })
+        .await
     }
 
     /// Sends `bytes` on a stream of their own and gives back what comes.

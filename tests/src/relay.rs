@@ -1,11 +1,13 @@
 //! The real relay in its own process, and the commands of its administrator.
 
-use crate::client::{Reply, exchange};
+use crate::client::{Reply, collect, exchange};
 use crate::process::{Output, Process, run};
 use crate::wait::{SHORT, within};
 use crate::world::World;
 use bytes::Bytes;
 use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -302,6 +304,14 @@ impl Relay {
         within(SHORT, "a TLS handshake", connecting).await
     }
 
+    /// A connection to the public listener for many exchanges.
+    pub async fn kept(&self) -> Kept {
+        let io = TokioIo::new(self.tls().await);
+        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        Kept { sender, host: self.public.to_string() }
+    }
+
     /// One exchange with the public listener.
     pub async fn public(&self, request: Request<impl Into<Bytes>>) -> Reply {
         exchange(self.tls().await, request).await.unwrap()
@@ -316,6 +326,23 @@ impl Relay {
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         let request = Request::post(path).header("host", self.public.to_string());
         self.public(request.header("content-type", "application/json").body(body.to_string()).unwrap()).await
+    }
+}
+
+/// A connection to the public listener that is kept.
+pub struct Kept {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+impl Kept {
+    /// `POST path` with a JSON body.
+    pub async fn post(&mut self, path: &str, body: &Value) -> Reply {
+        let request = Request::post(path).header("host", &self.host).header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        self.sender.ready().await.unwrap();
+        let response = within(SHORT, "an exchange", self.sender.send_request(request)).await.unwrap();
+        collect(response).await.unwrap()
     }
 }
 

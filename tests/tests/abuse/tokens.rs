@@ -37,7 +37,7 @@ impl Bench {
     }
 
     async fn exchange(&self, token: &str) -> Reply {
-        self.quic.send(exchange(self.device.exchange_form(token))).await.unwrap()
+        self.quic.control(exchange(self.device.exchange_form(token))).await
     }
 
     /// `token` in the place of a session token.
