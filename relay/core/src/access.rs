@@ -244,7 +244,7 @@ fn judge(
 }
 
 /// The checks that do not depend on the app: certificate, revocation, session token.
-fn check_identity(
+pub fn check_identity(
     device: &VerifiedDevice,
     session: &VerifiedSession,
     snapshot: &Snapshot,
@@ -325,3 +325,6 @@ fn check_policy(
     determining.dedup();
     Ok(determining)
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,3 +130,6 @@ pub(crate) fn is_p256(key: &SubjectPublicKeyInfo<'_>) -> bool {
 fn timestamp(time: ASN1Time) -> Option<Timestamp> {
     u64::try_from(time.timestamp()).ok().map(Timestamp::from_seconds)
 }
+
+#[cfg(test)]
+mod tests;

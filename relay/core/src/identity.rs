@@ -84,3 +84,6 @@ impl AssertionSigner {
         serde_json::json!({ "keys": [self.public] }).to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,3 +121,6 @@ fn calendar(at: Timestamp) -> Result<OffsetDateTime, TemplateError> {
     let seconds = i64::try_from(at.seconds().min(END)).map_err(|_| TemplateError)?;
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| TemplateError)
 }
+
+#[cfg(test)]
+mod tests;

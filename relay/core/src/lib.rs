@@ -18,3 +18,8 @@ pub mod principal;
 pub mod provider;
 pub mod revocation;
 pub mod token;
+
+#[cfg(test)]
+extern crate self as postern_relay_core;
+#[cfg(test)]
+mod fixture;

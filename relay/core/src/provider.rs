@@ -204,3 +204,6 @@ fn identity(
         client_id: owned("client_id")?.or(owned("azp")?),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,15 @@ impl Revocations {
         }
     }
 
+    /// Takes the withdrawal of `target` back. False if it was not withdrawn.
+    pub fn remove(&mut self, target: &Target) -> bool {
+        match target {
+            Target::Principal(key) => self.principals.remove(key),
+            Target::Device(id) => self.devices.remove(id),
+            Target::Session(id) => self.sessions.remove(id),
+        }
+    }
+
     /// Is the principal withdrawn?
     pub fn is_principal(&self, key: &PrincipalKey) -> bool {
         self.principals.contains(key)

@@ -283,3 +283,6 @@ impl Claims {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ pub enum Event {
     SignOut,
     /// A principal, device or session was revoked.
     Revocation,
+    /// The revocation of a principal or device was taken back.
+    Restoration,
     /// The policy was loaded, or refused.
     PolicyLoad,
     /// The relay started.
