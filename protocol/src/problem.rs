@@ -80,6 +80,12 @@ impl Problem {
     }
 }
 
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
 impl std::fmt::Display for Problem {
     /// As a terminal shows it: title, detail, reason and fix, one a line, code and decision last.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
