@@ -38,7 +38,8 @@ impl Browser {
             let (status, location, page) = self.open(&url, request).await?;
             if let Some(location) = location {
                 url = url.join(&location).because("a redirect")?;
-            } else if let (Some(ticket), false) = (field(&page, "ticket"), typed) {
+            } else if let Some(ticket) = field(&page, "ticket") {
+                check(!typed, || "the provider asks for name and password once more".into())?;
                 typed = true;
                 url = url.join("/login").because("the form")?;
                 let fields = [("ticket", ticket), ("username", name.into()), ("password", password.into())];
@@ -85,4 +86,43 @@ fn on_loopback(url: &Url) -> bool {
 fn field(page: &str, name: &str) -> Option<String> {
     let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\""))?;
     rest.split_once('"').map(|(value, _)| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_demo_provider::{Config, Provider};
+    use tokio::net::TcpListener;
+
+    /// An authorization request at a provider of its own, to be answered at a loopback page that says well done.
+    async fn request() -> String {
+        let provider = Provider::bind(Config::demo_on_any_port()).await.unwrap();
+        let issuer = provider.issuer().to_owned();
+        tokio::spawn(provider.serve(std::future::pending()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let redirect = format!("http://{}/callback", listener.local_addr().unwrap());
+        let page = axum::Router::new().route("/callback", axum::routing::get(|| async { "well done" }));
+        tokio::spawn(async { axum::serve(listener, page).await });
+        let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+        format!(
+            "{issuer}/authorize?client_id=postern&response_type=code&scope=openid&redirect_uri={redirect}\
+             &code_challenge={challenge}&code_challenge_method=S256"
+        )
+    }
+
+    #[tokio::test]
+    async fn follows_a_sign_in_to_the_redirect() {
+        let mut browser = Browser::new().unwrap();
+        browser.sign_in(&request().await, "ada", "lovelace").await.unwrap();
+        assert_eq!(browser.way.len(), 3, "{:?}", browser.way);
+        assert!(browser.way[2].contains("/callback") && !browser.way.join("").contains("code="));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_or_a_way_off_this_machine_is_a_failure() {
+        let request = request().await;
+        for url in [request.as_str(), "http://192.0.2.1/", "https://login.example/", "nonsense"] {
+            assert!(Browser::new().unwrap().sign_in(url, "ada", "wrong").await.is_err(), "{url}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use tokio::process::Command;
 /// Starts everything, lets the person sign in, says what there is to try, and waits.
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     say("Starting a provider, a relay, three apps and an agent.");
-    let scene = stage.raise().await?;
+    let scene = stage.raise(false).await?;
     let outcome = tokio::select! {
         outcome = sign_in(&scene) => outcome,
         failure = stage.fell() => return Err(failure),
@@ -93,4 +93,15 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(quoted(Path::new("/tmp/postern-demo-1/agent")), "/tmp/postern-demo-1/agent");
+        assert_eq!(quoted(Path::new("/tmp/it's here")), r"'/tmp/it'\''s here'");
+    }
 }

@@ -2,11 +2,13 @@
 //! drives itself, shows the evidence for each step and ends well only if each held.
 
 mod apps;
+mod bench;
 mod browser;
 mod failure;
 mod guide;
 mod identity;
 mod keyring;
+mod load;
 mod process;
 mod report;
 mod settings;
@@ -26,11 +28,17 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(version)]
 struct Arguments {
     /// Sign in without a browser, show each step with its evidence, and end: 0 only if every step held.
-    #[arg(long)]
+    #[arg(long, group = "by_itself")]
     once: bool,
-    /// With --once: the last line of standard output is the report as one JSON object.
-    #[arg(long, requires = "once")]
+    /// With --once or --bench: the last line of standard output is one JSON object.
+    #[arg(long, requires = "by_itself")]
     json: bool,
+    /// Measure requests and new streams through agent and relay beside a direct connection, and end.
+    #[arg(long, group = "by_itself")]
+    bench: bool,
+    /// With --bench: shorter runs.
+    #[arg(long, requires = "bench")]
+    quick: bool,
     /// Where postern, postern-relay and postern-demo-provider are. Default: beside this program.
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -46,7 +54,7 @@ async fn main() -> ExitCode {
     // The stage outlives the play: however that ends, what was started is ended in order.
     let outcome = tokio::select! {
         outcome = play(&arguments, &mut stage) => outcome,
-        outcome = interrupted(arguments.once) => outcome,
+        outcome = interrupted(arguments.once || arguments.bench) => outcome,
     };
     let code = match outcome {
         Ok(code) => code,
@@ -60,16 +68,20 @@ async fn play(arguments: &Arguments, stage: &mut Stage) -> Result<ExitCode, Fail
     if arguments.once {
         return Ok(story::tell(stage, arguments.json).await);
     }
+    if arguments.bench {
+        bench::run(stage, arguments.quick, arguments.json).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     guide::show(stage).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// An interrupt is how a person ends the demo; of `--once` it is the end before the end.
-async fn interrupted(once: bool) -> Result<ExitCode, Failure> {
+/// An interrupt is how a person ends the demo; what ends by itself has failed then.
+async fn interrupted(ends_by_itself: bool) -> Result<ExitCode, Failure> {
     let [interrupt, terminate, hangup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .map(|kind| signal(kind).because("cannot listen for signals"));
     let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
     tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => (), _ = hangup.recv() => () }
     report::ending();
-    Ok(if once { ExitCode::from(130) } else { ExitCode::SUCCESS })
+    Ok(if ends_by_itself { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }

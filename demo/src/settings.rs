@@ -11,17 +11,19 @@ pub(crate) const VAULT_REASON: &str = "The vault is for the security team.";
 /// What to do about it.
 pub(crate) const VAULT_FIX: &str = "Ask security@example.com to add you to the group security.";
 
-/// Where the apps really are.
-pub(crate) struct Upstreams {
-    pub(crate) whoami: SocketAddr,
-    pub(crate) vault: SocketAddr,
-    pub(crate) echo: SocketAddr,
+/// An app behind the relay.
+pub(crate) struct App {
+    pub(crate) name: &'static str,
+    /// `http` or `tcp`, also the scheme of the upstream.
+    pub(crate) kind: &'static str,
+    pub(crate) upstream: SocketAddr,
+    pub(crate) description: &'static str,
+    pub(crate) group: &'static str,
 }
 
-/// `relay.toml`.
-pub(crate) fn relay_toml(provider: &str, upstreams: &Upstreams) -> String {
-    let Upstreams { whoami, vault, echo } = upstreams;
-    format!(
+/// `relay.toml`. `limits`: the section's content where the defaults are too low for what is measured.
+pub(crate) fn relay_toml(provider: &str, apps: &[App], limits: &str) -> String {
+    let head = format!(
         r#"organisation = "Postern demo"
 trust_domain = "{TRUST_DOMAIN}"
 
@@ -38,28 +40,23 @@ client_id = "postern"
 scopes = ["openid", "profile", "email", "offline_access"]
 resource = "{RESOURCE}"
 
-[[app]]
-name = "whoami"
-kind = "http"
-upstream = "http://{whoami}"
-description = "Shows who you are to the apps"
-groups = ["internal"]
-
-[[app]]
-name = "echo"
-kind = "tcp"
-upstream = "tcp://{echo}"
-description = "Sends back what it gets"
-groups = ["internal"]
-
-[[app]]
-name = "vault"
-kind = "http"
-upstream = "http://{vault}"
-description = "For the security team"
-groups = ["restricted"]
+[limits]
+{limits}
 "#
-    )
+    );
+    let app = |App { name, kind, upstream, description, group }: &App| {
+        format!(
+            r#"
+[[app]]
+name = "{name}"
+kind = "{kind}"
+upstream = "{kind}://{upstream}"
+description = "{description}"
+groups = ["{group}"]
+"#
+        )
+    };
+    std::iter::once(head).chain(apps.iter().map(app)).collect()
 }
 
 /// `policy.cedar`.

@@ -67,8 +67,8 @@ impl Stage {
         Ok(Self { running: Vec::new(), bin, dir })
     }
 
-    /// Starts everything.
-    pub(crate) async fn raise(&mut self) -> Result<Scene, Failure> {
+    /// Starts everything; for measuring, with the app `plain` and limits out of the way.
+    pub(crate) async fn raise(&mut self, measuring: bool) -> Result<Scene, Failure> {
         let [home, runtime, relay_dir, state] =
             ["home", "run", "relay", "agent"].map(|name| self.dir.path().join(name));
         for dir in [&home, &runtime] {
@@ -76,7 +76,9 @@ impl Stage {
         }
         let apps = Apps::start().await?;
         let provider = self.start_provider(&home, &runtime).await?;
-        let (relay, address) = self.start_relay(&relay_dir, &provider, &apps, (&home, &runtime)).await?;
+        let limits = if measuring { "requests_per_second = 1000000\nburst = 1000000" } else { "" };
+        let toml = settings::relay_toml(&provider, &apps.table(measuring), limits);
+        let (relay, address) = self.start_relay(&relay_dir, &toml, (&home, &runtime)).await?;
         let authority = relay_dir.join("keys/server-ca.crt");
         let pem = std::fs::read(&authority).because(authority.display())?;
         apps.believe(Verifier::new(&relay, &pem).because("the relay's authority")?);
@@ -138,14 +140,13 @@ impl Stage {
     async fn start_relay(
         &mut self,
         dir: &Path,
-        provider: &str,
-        apps: &Apps,
+        toml: &str,
         (home, runtime): (&Path, &Path),
     ) -> Result<(String, String), Failure> {
         let relay = || command(&self.bin, "postern-relay", home, runtime);
         run(relay().arg("init").arg(dir), b"").await?.ok("postern-relay init")?;
         let configuration = dir.join("relay.toml");
-        std::fs::write(&configuration, settings::relay_toml(provider, &apps.upstreams)).because("relay.toml")?;
+        std::fs::write(&configuration, toml).because("relay.toml")?;
         std::fs::write(dir.join("policy.cedar"), settings::policy()).because("policy.cedar")?;
         run(relay().arg("check").arg("--config").arg(&configuration), b"").await?.ok("postern-relay check")?;
         let mut serve = relay();

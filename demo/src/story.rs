@@ -1,15 +1,14 @@
 //! `--once`: the whole story, told by doing it. Each act checks what it shows.
 
 use crate::apps::Seen;
-use crate::browser::Browser;
 use crate::failure::{Because as _, Failure, check, within};
 use crate::process::run;
 use crate::report::{Evidence, Report};
 use crate::settings::{TRUST_DOMAIN, VAULT_FIX, VAULT_REASON};
-use crate::sign_in::{SignIn, apps, status};
+use crate::sign_in::{SignIn, USER, app, status};
 use crate::stage::{Scene, Stage};
 use postern_protocol::headers::{DECISION, IDENTITY};
-use postern_protocol::local::{LocalApp, State, Status};
+use postern_protocol::local::{State, Status};
 use postern_protocol::{Code, DecisionId, DeviceId, Problem, SpiffeId, Timestamp};
 use serde_json::Value;
 use std::process::ExitCode;
@@ -18,8 +17,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const ACTS: usize = 8;
-const USER: &str = "ada";
-const PASSWORD: &str = "lovelace";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells it; 0 only if every act held.
@@ -42,7 +39,7 @@ async fn acts(stage: &mut Stage, report: &mut Report) -> Option<()> {
 }
 
 async fn start(stage: &mut Stage) -> Result<(Scene, Evidence), Failure> {
-    let scene = stage.raise().await?;
+    let scene = stage.raise(false).await?;
     let keyring = if scene.keyring { "gnome-keyring on a bus of its own" } else { "none installed: secrets in memory" };
     let evidence = Evidence::default()
         .with("provider", &scene.provider)
@@ -53,11 +50,7 @@ async fn start(stage: &mut Stage) -> Result<(Scene, Evidence), Failure> {
 }
 
 async fn sign_in(scene: &Scene) -> Result<(Status, Evidence), Failure> {
-    let mut login = SignIn::begin(scene).await?;
-    let mut browser = Browser::new()?;
-    browser.sign_in(&login.url, USER, PASSWORD).await?;
-    within(PATIENCE, "postern login to end", login.process.finish()).await??;
-
+    let way = SignIn::by_itself(scene).await?;
     let status = status(scene).await?;
     check(status.state == State::Online, || format!("the agent is {:?}, not online", status.state))?;
     let principal = status.principal.as_ref().because("nobody is signed in")?;
@@ -67,7 +60,7 @@ async fn sign_in(scene: &Scene) -> Result<(Status, Evidence), Failure> {
     let name = principal.name.as_deref().unwrap_or("?");
     let evidence = Evidence::default()
         .with("command", format!("postern login {} --no-browser", scene.address))
-        .with("browser", browser.way.join("\n"))
+        .with("browser", way.join("\n"))
         .with("signed in", format!("{name}, {} at {}", principal.subject, principal.issuer))
         .with("groups", principal.groups.join(", "));
     Ok((status, evidence))
@@ -220,11 +213,6 @@ async fn refused(scene: &Scene, app: &str, path: &str) -> Result<(String, Proble
     let problem: Problem = serde_json::from_str(&body).because(format!("{status} with {body:?}"))?;
     check(problem.status == status.as_u16(), || format!("status {status}, but the document says {}", problem.status))?;
     Ok((decision, problem))
-}
-
-async fn app(scene: &Scene, name: &str) -> Result<LocalApp, Failure> {
-    let found = apps(scene).await?.apps.into_iter().find(|app| app.entry.name.as_str() == name);
-    found.because(format!("postern apps shows no {name}"))
 }
 
 /// A client that finds `*.localhost` where browsers find it.

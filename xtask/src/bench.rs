@@ -1,12 +1,14 @@
-//! `cargo xtask bench`: figures, each beside what it is compared with.
+//! `cargo xtask bench`: figures, each beside its budget or what it is compared with.
 
-use crate::run::{Failure, Outcome};
+use crate::run::{Failure, Outcome, build_programs, cargo, run_reading, target};
 use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+use std::process::Command;
 
-/// Measure.
+/// Measure, with optimised builds: everything, or what is named.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure; everything if not named.
+    /// What to measure.
     name: Vec<Name>,
     /// Shorter runs, for a first impression.
     #[arg(long)]
@@ -20,12 +22,84 @@ pub(crate) struct Bench {
 enum Name {
     /// One decision of the relay.
     Decide,
-    /// A request and a new stream through agent and relay, beside a direct connection.
+    /// Requests and new streams through agent and relay, beside a direct connection.
     Path,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Outcome {
-        Err(Failure::new(format!("{:?} {} {}", self.name, self.quick, self.json)))
+        let mut results = Map::new();
+        for name in Name::value_variants().iter().filter(|name| self.name.is_empty() || self.name.contains(name)) {
+            match name {
+                Name::Decide => results.insert("decide".into(), decide(self.quick)?),
+                Name::Path => results.insert("path".into(), path(self.quick)?),
+            };
+        }
+        if self.json {
+            println!("{}", Value::Object(results));
+        }
+        Ok(())
+    }
+}
+
+fn decide(quick: bool) -> Outcome<Value> {
+    println!("\n== decide ==");
+    let mut bench = cargo(&["bench", "--locked", "-p", "postern-relay-core", "--bench", "decide"]);
+    bench.args(quick.then_some(["--", "--quick"]).into_iter().flatten());
+    let mut rows = Vec::new();
+    run_reading(&mut bench, |line| {
+        rows.extend(percentiles(line));
+        true
+    })?;
+    if rows.is_empty() { Err(Failure::new("the bench printed no percentiles")) } else { Ok(Value::Array(rows)) }
+}
+
+fn path(quick: bool) -> Outcome<Value> {
+    println!("\n== path ==");
+    build_programs("release")?;
+    let mut bench = Command::new(target()?.join("release/postern-demo"));
+    bench.args(["--bench", "--json"]).args(quick.then_some("--quick"));
+    let mut object = None;
+    run_reading(&mut bench, |line| {
+        object = serde_json::from_str(line).ok().filter(Value::is_object);
+        object.is_none()
+    })?;
+    object.ok_or_else(|| Failure::new("the last line of the bench is no JSON object"))
+}
+
+/// Reads `decide/usual/cached token: p50 21.3µs  p90 ...  p99 ...  p99.9 ... (within the budget of 50µs at p99)`.
+fn percentiles(line: &str) -> Option<Value> {
+    let (name, rest) = line.split_once(": p50 ")?;
+    let (figures, verdict) = rest.split_once('(')?;
+    let mut words = figures.split_whitespace();
+    let mut row = Map::from_iter([("name".to_owned(), json!(name)), ("p50_us".to_owned(), micros(words.next()?)?)]);
+    while let (Some(share), Some(time)) = (words.next(), words.next()) {
+        row.insert(format!("{share}_us"), micros(time)?);
+    }
+    row.insert("within_budget".into(), verdict.starts_with("within").into());
+    Some(Value::Object(row))
+}
+
+/// As `Duration` prints itself.
+fn micros(text: &str) -> Option<Value> {
+    let (number, factor) = [("ns", 1e-3), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)]
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?.parse::<f64>().ok()?, factor)))?;
+    Some(json!((number * factor * 1e3).round() / 1e3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_bench_prints() {
+        let line =
+            "decide/usual/cached token: p50 21.5µs  p90 900ns  p99 1.5ms  p99.9 2s  (within the budget of 50µs at p99)";
+        let row = percentiles(line).unwrap();
+        let expected = json!({ "name": "decide/usual/cached token", "p50_us": 21.5, "p90_us": 0.9, "p99_us": 1500.0,
+            "p99.9_us": 2e6, "within_budget": true });
+        assert_eq!(row, expected);
+        assert!(percentiles("decide/usual/cached token  time: [20 µs]").is_none());
     }
 }

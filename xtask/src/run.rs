@@ -49,15 +49,16 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("{shown}: {status}"))) }
 }
 
-/// The same, and each line of standard output goes to `each` too.
-pub(crate) fn run_reading(command: &mut Command, mut each: impl FnMut(&str)) -> Outcome {
+/// The same, but each line of standard output goes to `each` first, which says whether it is to be shown.
+pub(crate) fn run_reading(command: &mut Command, mut each: impl FnMut(&str) -> bool) -> Outcome {
     let shown = shown(command);
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| not_started(&shown, error))?;
     for line in child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).split(b'\n')).map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        each(&line);
+        if each(&line) {
+            println!("{line}");
+        }
     }
     let status = child.wait().map_err(|error| not_started(&shown, error))?;
     if status.success() { Ok(()) } else { Err(Failure::new(format!("{shown}: {status}"))) }

@@ -103,7 +103,10 @@ fn tests(tally: &mut Tally) -> Outcome<String> {
     let mut command = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     command.envs(node.as_deref().map(|node| ("PATH", path_with(node))));
     println!("{}", shown(&command));
-    let outcome = run_reading(&mut command, |line| tally.read(line));
+    let outcome = run_reading(&mut command, |line| {
+        tally.read(line);
+        true
+    });
     if outcome.is_ok() && tally.passed == 0 {
         return Err(Failure::new("no test ran"));
     }
