@@ -52,7 +52,7 @@ pub fn parse_address(text: &str) -> Result<Url, Problem> {
 pub async fn fetch(address: &Url, ca_pem: Option<&str>) -> Result<Discovery, Problem> {
     let web = public_client(ca_pem)?;
     let url = address.join(PATH).map_err(|error| invalid(error.to_string()))?;
-    let answer = web.get(&url).await.map_err(|error| relay_problem(address, error))?;
+    let answer = web.get(&url).await.map_err(|error| relay_problem(address, &error))?;
     if answer.status() != StatusCode::OK {
         return Err(invalid(format!("{url} answers {}", answer.status().as_u16())));
     }
@@ -66,7 +66,7 @@ pub(crate) fn public_client(ca_pem: Option<&str>) -> Result<Web, Problem> {
 }
 
 /// What a failed request to a relay's public listener means.
-pub(crate) fn relay_problem(address: &Url, error: WebError) -> Problem {
+pub(crate) fn relay_problem(address: &Url, error: &WebError) -> Problem {
     let code = match error {
         WebError::Address(_) | WebError::TooLarge(_) => Code::DiscoveryInvalid,
         WebError::Untrusted(_) => Code::RelayUntrusted,
