@@ -14,9 +14,14 @@ pub mod enroll;
 pub mod link;
 pub mod listeners;
 pub mod local_api;
+#[cfg(test)]
+mod mock_relay;
 pub mod oidc;
 pub mod peer;
 pub mod posture;
 pub mod secrets;
 pub mod state_dir;
 pub mod uplink;
+#[cfg(test)]
+mod testing;
+mod web;

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The binary `postern`: CLI and background agent.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postern_agent::cli::main()
+}

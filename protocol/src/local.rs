@@ -118,6 +118,9 @@ pub struct LocalApp {
     pub entry: AppEntry,
     /// `http://app.localhost:port/`, or `127.0.0.1:port` of a `tcp` app.
     pub local: String,
+    /// Why that address does not work, where it does not: another program has the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
 }
 
 /// `POST /v1/login`.

@@ -1,0 +1,154 @@
+//! The command line: what may be typed, and which module does it.
+
+mod background;
+mod connect;
+mod log;
+mod login;
+mod output;
+mod serve;
+
+use crate::client::Client;
+use crate::state_dir::StateDir;
+use clap::{Args, Parser, Subcommand};
+use output::{Output, Screen};
+use postern_protocol::{AppName, Problem};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Reach your organisation's private apps: sign in once, and every request is verified.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which agent is meant.
+#[derive(Clone, Debug, Args)]
+struct Place {
+    /// Directory of the agent's socket and settings; each has its own agent [default: ~/.local/state/postern]
+    #[arg(long, global = true, env = "POSTERN_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Configuration of an agent that starts [default: config.toml in the state directory]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sign in at a relay and go online
+    Login(login::LoginArgs),
+    /// Show who is signed in and whether the relay is reached
+    Status(Format),
+    /// List your apps and where they are on this machine
+    Apps(Format),
+    /// Carry a tcp app over standard input and output, as ssh's ProxyCommand does
+    Connect {
+        /// The app
+        app: AppName,
+    },
+    /// Sign out and forget this device's key
+    Logout(Format),
+    /// The background agent
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentCommand {
+    /// Run the agent here until it is stopped
+    Run {
+        /// Write to agent.log and outlive the terminal: how `postern login` starts it
+        #[arg(long, hide = true)]
+        detached: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The whole program. Exit status 0: done; 1: refused or failed; 2: wrong usage.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help for `| head` need not be read to its end.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let output = Output::standard(cli.command.wants_json());
+    match run(cli, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            output.problem(&problem);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Login(login) => login.format.json,
+            Self::Status(format) | Self::Apps(format) | Self::Logout(format) => format.json,
+            Self::Connect { .. } | Self::Agent(_) => false,
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<(), Problem> {
+    // Everything below finds the same cryptography, whichever crate asks first. It can be set only once.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // One thread: measured a third faster than two that steal work from each other, and enough for one user.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(postern_protocol::Code::Internal).detail(error.to_string()))?;
+    let result = runtime.block_on(perform(cli, output));
+    // A read of standard input that nobody ends must not keep the program.
+    runtime.shutdown_background();
+    result
+}
+
+async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
+    let state_dir = match &cli.place.state_dir {
+        Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+        None => StateDir::default_path()?,
+    };
+    let config = cli.place.config.as_deref();
+    match cli.command {
+        Command::Login(login) => login::run(login, &state_dir, config, output).await,
+        Command::Status(_) => {
+            let status = client(&state_dir)?.status().await?;
+            output.data(&status, |screen: &Screen| screen.status(&status))
+        }
+        Command::Apps(_) => {
+            let apps = client(&state_dir)?.apps().await?;
+            output.data(&apps, |screen: &Screen| screen.apps(&apps.apps))
+        }
+        Command::Connect { app } => connect::run(&client(&state_dir)?, &app).await,
+        Command::Logout(_) => {
+            let status = client(&state_dir)?.logout().await?;
+            output.data(&status, |_: &Screen| "Signed out.\n".to_owned())
+        }
+        Command::Agent(AgentCommand::Run { detached }) => serve::run(&state_dir, config, detached).await,
+    }
+}
+
+/// A client of the agent in `state_dir`, unless somebody else could have put a socket there.
+fn client(state_dir: &Path) -> Result<Client, Problem> {
+    if state_dir.exists() {
+        StateDir::check(state_dir)?;
+    }
+    Ok(Client::new(state_dir))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! An agent in the background: started by `postern login`, it outlives the terminal and logs to a file.
+
+use super::client;
+use super::output::Output;
+use crate::state_dir::StateDir;
+use postern_protocol::problem::printable;
+use postern_protocol::{Code, Problem};
+use serde::Deserialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+
+const LOG: &str = "agent.log";
+const OLD_LOG: &str = "agent.log.1";
+/// A log beyond this is put aside when an agent starts.
+const MAX_LOG: u64 = 4 * 1024 * 1024;
+/// How long an agent may take to be ready. It waits for nothing but the keyring.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How much of a failed agent's log is shown.
+const SHOWN_LINES: usize = 10;
+const SHOWN_BYTES: u64 = 8 * 1024;
+
+/// What a started agent says first.
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Started {
+    Ready {},
+    Failed { problem: Box<Problem> },
+}
+
+/// Starts an agent if none runs with this state directory.
+pub(super) async fn ensure(state_dir: &Path, config: Option<&Path>, output: &Output) -> Result<(), Problem> {
+    match client(state_dir)?.status().await {
+        Err(problem) if problem.code == Code::AgentNotRunning => {}
+        other => return other.map(|_| ()),
+    }
+    match start(state_dir, config).await {
+        Ok(()) => {
+            output.progress("The agent runs in the background.");
+            Ok(())
+        }
+        // Another login was faster.
+        Err(problem) if problem.code == Code::AgentRunning => client(state_dir)?.status().await.map(|_| ()),
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
+    let failed = |error: io::Error| Problem::new(Code::AgentNotRunning).detail(format!("cannot start it: {error}"));
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["agent", "run", "--detached"]).arg("--state-dir").arg(state_dir);
+    if let Some(config) = config {
+        command.arg("--config").arg(std::path::absolute(config).map_err(failed)?);
+    }
+    // Its standard error is this terminal until it has its own log. The root directory keeps no disk busy.
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut agent = tokio::process::Command::from(command).spawn().map_err(failed)?;
+    let mut first = String::new();
+    if let Some(stdout) = agent.stdout.take() {
+        let mut line = BufReader::new(stdout.take(64 * 1024));
+        let read = tokio::time::timeout(START_LIMIT, line.read_line(&mut first)).await;
+        read.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
+    }
+    match serde_json::from_str(&first) {
+        Ok(Started::Ready {}) => Ok(()),
+        Ok(Started::Failed { problem }) => Err(*problem),
+        Err(_) => Err(Problem::new(Code::AgentNotRunning).detail(last_words(&state_dir.join(LOG)))),
+    }
+}
+
+/// The end of a log, on one line: a problem's detail has no more.
+fn last_words(log: &Path) -> String {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(SHOWN_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(SHOWN_BYTES).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<_> = text.lines().rev().take(SHOWN_LINES).collect();
+    let lines: Vec<_> = lines.into_iter().rev().map(printable).collect();
+    format!("it ended at once; the end of {}: {}", log.display(), lines.join(" | "))
+}
+
+/// In the agent: its own log for standard error, and a session of its own, so that neither the terminal's
+/// end nor its Ctrl-C reaches it.
+pub(super) fn detach(state: &StateDir) -> Result<(), Problem> {
+    let unusable = |error: io::Error| Problem::new(Code::StateDir).detail(format!("{LOG}: {error}"));
+    let path = state.file(LOG);
+    put_aside(&path, &state.file(OLD_LOG)).map_err(unusable)?;
+    let no_symlink = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_symlink).open(path);
+    rustix::stdio::dup2_stderr(log.map_err(unusable)?).map_err(|error| unusable(error.into()))?;
+    // Fails only for the leader of a process group, whom a shell has taken out of the terminal's way.
+    let _ = rustix::process::setsid();
+    Ok(())
+}
+
+fn put_aside(log: &PathBuf, old: &PathBuf) -> io::Result<()> {
+    match std::fs::symlink_metadata(log) {
+        Ok(metadata) if metadata.len() > MAX_LOG => std::fs::rename(log, old),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// In the agent, once it is ready: nobody reads its standard output any more.
+pub(super) fn let_go() {
+    if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
+        // Kept, the pipe would only ever fail.
+        let _ = rustix::stdio::dup2_stdout(null);
+    }
+}

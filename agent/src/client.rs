@@ -1,0 +1,171 @@
+//! Calls to the agent that runs with a state directory.
+
+use crate::link::{Body, full, read_body};
+use crate::peer::Uid;
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use postern_protocol::local::{self, LocalApps, LoginEvent, LoginRequest, STREAM_UPGRADE, Status};
+use postern_protocol::{AppName, Code, Problem};
+use serde::de::DeserializeOwned;
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+
+/// Most bytes of an answer: a list of a thousand apps fits well.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// A caller of the local API. Each call has a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// A stream to a `tcp` app.
+pub struct AppConnection {
+    /// The app's bytes.
+    pub bytes: TokioIo<Upgraded>,
+    /// What to ask [`Client::cause_of_end`] with.
+    pub id: StreamId,
+}
+
+/// Names a stream at the agent.
+pub struct StreamId(String);
+
+impl Client {
+    /// Of the agent with this state directory.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { socket: state_dir.join(local::SOCKET_NAME) }
+    }
+
+    /// Where the agent stands.
+    pub async fn status(&self) -> Result<Status, Problem> {
+        self.fetch(Method::GET, local::STATUS).await
+    }
+
+    /// The apps and where they are.
+    pub async fn apps(&self) -> Result<LocalApps, Problem> {
+        self.fetch(Method::GET, local::APPS).await
+    }
+
+    /// Signs out.
+    pub async fn logout(&self) -> Result<Status, Problem> {
+        self.fetch(Method::POST, local::LOGOUT).await
+    }
+
+    /// Signs in; the steps follow as they are taken.
+    pub async fn login(&self, request: &LoginRequest) -> Result<Lines<LoginEvent>, Problem> {
+        let body = serde_json::to_vec(request).map_err(|error| internal(error.to_string()))?;
+        let request = request_to(Method::POST, local::LOGIN).header(CONTENT_TYPE, "application/json");
+        Ok(Lines::of(self.call(build(request, body)?).await?.into_body()))
+    }
+
+    /// Opens a stream to a `tcp` app.
+    pub async fn connect(&self, app: &AppName) -> Result<AppConnection, Problem> {
+        let request = request_to(Method::POST, &format!("{}/{app}", local::CONNECT))
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, STREAM_UPGRADE);
+        let response = self.call(build(request, Bytes::new())?).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(internal(format!("the agent answered {}", response.status())));
+        }
+        let id = response.headers().get("postern-stream").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let id = StreamId(format!("{}/{app}/{id}", local::CONNECT));
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| internal(error.to_string()))?;
+        Ok(AppConnection { bytes: TokioIo::new(upgraded), id })
+    }
+
+    /// Why a stream that has ended was cut, if it was.
+    pub async fn cause_of_end(&self, StreamId(path): &StreamId) -> Option<Problem> {
+        self.fetch(Method::GET, path).await.ok()
+    }
+
+    async fn fetch<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Problem> {
+        let response = self.call(build(request_to(method, path), Bytes::new())?).await?;
+        parse(&read_body(response.into_body(), MAX_ANSWER).await?)
+    }
+
+    /// Sends one request; a refusal is an `Err`.
+    async fn call(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+        let stream = self.reach().await?;
+        let broken = |error: hyper::Error| internal(format!("the agent broke off: {error}"));
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(connection.with_upgrades());
+        let response = sender.send_request(request).await.map_err(broken)?;
+        if !response.status().is_client_error() && !response.status().is_server_error() {
+            return Ok(response);
+        }
+        Err(parse::<Problem>(&read_body(response.into_body(), MAX_ANSWER).await?).unwrap_or_else(|problem| problem))
+    }
+
+    async fn reach(&self) -> Result<UnixStream, Problem> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+            let told = format!("{}: {error}", self.socket.display());
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => Problem::new(Code::PeerRefused).detail(told),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Problem::new(Code::AgentNotRunning),
+                _ => Problem::new(Code::AgentNotRunning).detail(told),
+            }
+        })?;
+        // An agent of another user would be shown this user's addresses and sign-ins.
+        Uid::own().check_unix(&stream)?;
+        Ok(stream)
+    }
+}
+
+/// JSON lines as they come.
+pub struct Lines<T> {
+    body: Incoming,
+    buffer: BytesMut,
+    of: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Lines<T> {
+    fn of(body: Incoming) -> Self {
+        Self { body, buffer: BytesMut::new(), of: PhantomData }
+    }
+
+    /// The next line; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<T>, Problem> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(1);
+                return parse(&line).map(Some);
+            }
+            if self.buffer.len() > MAX_ANSWER {
+                return Err(internal("the agent sent a line without end".into()));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                Some(Err(error)) => return Err(internal(format!("the agent broke off: {error}"))),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+fn request_to(method: Method, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(path).header(HOST, "agent")
+}
+
+fn build(request: http::request::Builder, body: impl Into<Bytes>) -> Result<Request<Body>, Problem> {
+    request.body(full(body)).map_err(|error| internal(error.to_string()))
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(json).map_err(|error| {
+        let detail = format!("the running agent answers otherwise than expected ({error}); restart it");
+        Problem::new(Code::VersionUnsupported).detail(detail)
+    })
+}
+
+fn internal(detail: String) -> Problem {
+    Problem::new(Code::Internal).detail(detail)
+}

@@ -1,0 +1,49 @@
+//! A `tcp` app's own port: each connection to it becomes a stream to the app.
+
+use super::accept;
+use crate::link::StreamEnd;
+use crate::peer::Uid;
+use crate::uplink::Access;
+use postern_protocol::AppName;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// More than a relay permits on one connection; the rest waits to be accepted.
+const MAX_CONNECTIONS: usize = 128;
+
+/// Serves until dropped.
+pub(super) async fn serve(listener: TcpListener, user: Uid, app: AppName, access: Access) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = accept(&listener).await;
+        let (app, access) = (app.clone(), access.clone());
+        tokio::spawn(async move {
+            carry(stream, user, &app, &access).await;
+            drop(place);
+        });
+    }
+}
+
+/// Nothing is read before it is known who asks and that the relay agrees.
+async fn carry(stream: TcpStream, user: Uid, app: &AppName, access: &Access) {
+    if let Err(problem) = user.check_tcp(&stream) {
+        tracing::warn!(%app, detail = problem.detail, "refused another user's connection");
+        return reset(&stream);
+    }
+    // A refusal is told by the uplink's events: a TCP client can only be shown a reset.
+    let Ok(app_stream) = access.connect(app).await else { return reset(&stream) };
+    let (mut from_local, mut to_local) = tokio::io::split(stream);
+    let ended = app_stream.splice(&mut from_local, &mut to_local).await;
+    if let Err(end @ (StreamEnd::Cut(_) | StreamEnd::Broken)) = ended {
+        tracing::info!(%app, %end, "stream ended early");
+        reset(&from_local.unsplit(to_local));
+    }
+}
+
+/// Closing then sends a reset, so that the client does not take a cut for an orderly end.
+fn reset(stream: &TcpStream) {
+    // Fails only on a connection that is gone already.
+    let _ = stream.set_zero_linger();
+}

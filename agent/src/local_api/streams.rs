@@ -1,0 +1,98 @@
+//! What the local API tells over time: events as they happen, and how streams ended.
+
+use crate::link::StreamEnd;
+use crate::uplink::Denied;
+use axum::http::HeaderName;
+use parking_lot::Mutex;
+use postern_protocol::Code;
+use postern_protocol::local::{LocalApp, LocalEvent, Status};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+
+/// In the answer that opens a stream: the number to ask for its end with.
+pub(super) const STREAM_ID: HeaderName = HeaderName::from_static("postern-stream");
+/// A client asks at once; more ends than this are never waited for.
+const ENDS_KEPT: usize = 64;
+
+/// One reader's view of what happens.
+pub(super) struct Events {
+    status: watch::Receiver<Status>,
+    apps: watch::Receiver<Arc<[LocalApp]>>,
+    denied: broadcast::Receiver<Denied>,
+}
+
+impl Events {
+    /// Begins with status and apps as they are.
+    pub(super) fn new(
+        mut status: watch::Receiver<Status>,
+        mut apps: watch::Receiver<Arc<[LocalApp]>>,
+        denied: broadcast::Receiver<Denied>,
+    ) -> Self {
+        status.mark_changed();
+        apps.mark_changed();
+        Self { status, apps, denied }
+    }
+
+    /// The next event; `None` when the agent stops.
+    pub(super) async fn next(&mut self) -> Option<LocalEvent> {
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.status.changed() => {
+                    changed.ok()?;
+                    let status = Box::new(self.status.borrow_and_update().clone());
+                    return Some(LocalEvent::Status { status });
+                }
+                changed = self.apps.changed() => {
+                    changed.ok()?;
+                    return Some(LocalEvent::Apps { apps: self.apps.borrow_and_update().to_vec() });
+                }
+                denied = self.denied.recv() => match denied {
+                    Ok(Denied { app, problem }) => {
+                        let decision = problem.decision.clone();
+                        return Some(LocalEvent::Denied { app, decision, problem: Box::new(problem) });
+                    }
+                    // A reader too slow for every refusal gets the latest.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                },
+            }
+        }
+    }
+}
+
+/// Remembers which of the latest streams were cut, and why.
+#[derive(Default)]
+pub(super) struct StreamEnds {
+    opened: AtomicU64,
+    cut: Mutex<VecDeque<(u64, Code)>>,
+}
+
+impl StreamEnds {
+    /// A number for a new stream.
+    pub(super) fn open(&self) -> u64 {
+        self.opened.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes how a stream ended, if it was cut.
+    pub(super) fn record(&self, id: u64, end: Option<StreamEnd>) {
+        let code = match end {
+            Some(StreamEnd::Cut(code)) => code,
+            Some(StreamEnd::Broken) => Code::UpstreamUnreachable,
+            Some(StreamEnd::GivenUp) | None => return,
+        };
+        let mut cut = self.cut.lock();
+        if cut.len() == ENDS_KEPT {
+            cut.pop_front();
+        }
+        cut.push_back((id, code));
+    }
+
+    /// Why a stream was cut.
+    pub(super) fn cause(&self, id: u64) -> Option<Code> {
+        self.cut.lock().iter().find(|(cut, _)| *cut == id).map(|(_, code)| *code)
+    }
+}

@@ -1,0 +1,238 @@
+//! The way to the relay as the data path sees it now. The engine writes it, every request reads it.
+
+use crate::engine::Engine;
+use crate::link::{AppStream, Body, Link, problem_in};
+use futures_util::future::BoxFuture;
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
+use hyper::body::{Body as _, Incoming};
+use parking_lot::Mutex;
+use postern_protocol::control::{AppEntry, AppKind};
+use postern_protocol::{AppName, Code, DecisionId, Problem, Retry};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+
+/// How long a request waits for a new session token before it fails.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
+/// Refusals a slow reader of the event stream may fall behind by.
+const DENIED_BACKLOG: usize = 64;
+
+/// A connection and the token that goes with it: bound to each other, so replaced together.
+pub struct Way {
+    /// The connection.
+    pub link: Arc<Link>,
+    /// `Bearer <session token>`, marked sensitive.
+    pub bearer: HeaderValue,
+}
+
+/// A refusal, for whoever watches.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// The app asked for.
+    pub app: AppName,
+    /// Why, and by which decision.
+    pub problem: Problem,
+}
+
+/// What the engine keeps up to date.
+pub struct Uplink {
+    way: Mutex<Result<Arc<Way>, Problem>>,
+    apps: watch::Sender<Arc<[AppEntry]>>,
+    denied: broadcast::Sender<Denied>,
+}
+
+impl Uplink {
+    /// With nobody signed in.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            way: Mutex::new(Err(Problem::new(Code::NotSignedIn))),
+            apps: watch::Sender::new(Arc::from([])),
+            denied: broadcast::Sender::new(DENIED_BACKLOG),
+        })
+    }
+
+    /// Replaces the way, or says why there is none. Streams of the way before live on until they end.
+    pub fn set(&self, way: Option<(Arc<Link>, SecretString)>, why_not: Problem) {
+        let next = match way.map(|(link, token)| (link, bearer(&token))) {
+            Some((link, Some(bearer))) => Ok(Arc::new(Way { link, bearer })),
+            Some((_, None)) => Err(Problem::new(Code::TokenInvalid).detail("it cannot be a header's value")),
+            None => Err(why_not),
+        };
+        *self.way.lock() = next;
+    }
+
+    /// The way now, or why there is none.
+    pub fn current(&self) -> Result<Arc<Way>, Problem> {
+        self.way.lock().clone()
+    }
+
+    /// Replaces the list of apps.
+    pub fn set_apps(&self, apps: Vec<AppEntry>) {
+        self.apps.send_if_modified(|known| {
+            let changed = **known != *apps;
+            if changed {
+                *known = apps.into();
+            }
+            changed
+        });
+    }
+
+    /// The apps as the relay listed them last.
+    pub fn apps(&self) -> Arc<[AppEntry]> {
+        self.apps.borrow().clone()
+    }
+
+    /// Follows the list of apps.
+    pub fn watch_apps(&self) -> watch::Receiver<Arc<[AppEntry]>> {
+        self.apps.subscribe()
+    }
+
+    /// Tells that a live stream was cut.
+    pub fn cut(&self, app: AppName, decision: DecisionId, code: Code) {
+        self.denied(app, Problem::new(code).decision(decision));
+    }
+
+    /// Tells that a request was refused.
+    pub fn denied(&self, app: AppName, problem: Problem) {
+        tracing::info!(%app, code = %problem.code, decision = problem.decision.as_ref().map(DecisionId::as_str), "refused");
+        // Nobody need be watching.
+        let _ = self.denied.send(Denied { app, problem });
+    }
+
+    /// Follows the refusals.
+    pub fn subscribe(&self) -> broadcast::Receiver<Denied> {
+        self.denied.subscribe()
+    }
+}
+
+fn bearer(token: &SecretString) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// What the data path asks of the engine when the relay refuses the session rather than the request.
+pub trait Renewals: Send + Sync {
+    /// Resolves once a newer token is in the uplink, or why it cannot be.
+    fn renew(&self, code: Code) -> BoxFuture<'_, Result<(), Problem>>;
+    /// The session itself was refused; the engine finds out what that means.
+    fn refused(&self, code: Code);
+}
+
+impl Renewals for Engine {
+    fn renew(&self, code: Code) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(Self::renew(self, code))
+    }
+
+    fn refused(&self, code: Code) {
+        Self::refused(self, code);
+    }
+}
+
+/// How listeners and local API reach apps: by the uplink, renewing the session once where that can help.
+#[derive(Clone)]
+pub struct Access {
+    uplink: Arc<Uplink>,
+    renewals: Arc<dyn Renewals>,
+}
+
+impl Access {
+    /// By `uplink`, kept fresh by `renewals`.
+    pub fn new(uplink: Arc<Uplink>, renewals: Arc<dyn Renewals>) -> Self {
+        Self { uplink, renewals }
+    }
+
+    /// The uplink.
+    pub fn uplink(&self) -> &Arc<Uplink> {
+        &self.uplink
+    }
+
+    /// Sends a request to the app its `Host` names. A refusal by the relay is an `Err`, what the app answers is not.
+    pub async fn request(&self, app: &AppName, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+        let spare = replay_of(&request);
+        let problem = match self.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(problem) => problem,
+        };
+        let problem = match spare {
+            Some(spare) if self.renewed(&problem).await => match self.send(spare).await {
+                Ok(response) => return Ok(response),
+                Err(problem) => problem,
+            },
+            _ => problem,
+        };
+        self.uplink.denied(app.clone(), problem.clone());
+        Err(problem)
+    }
+
+    /// Opens a stream to a `tcp` app of the list.
+    pub async fn connect(&self, app: &AppName) -> Result<AppStream, Problem> {
+        let opened = self.open(app).await;
+        if let Err(problem) = &opened {
+            self.uplink.denied(app.clone(), problem.clone());
+        }
+        opened
+    }
+
+    async fn open(&self, app: &AppName) -> Result<AppStream, Problem> {
+        let way = self.uplink.current()?;
+        let port = port_of(&self.uplink.apps(), app)?;
+        match way.link.connect(app, port, &way.bearer).await {
+            Err(problem) if self.renewed(&problem).await => {
+                let way = self.uplink.current()?;
+                way.link.connect(app, port, &way.bearer).await
+            }
+            other => other,
+        }
+    }
+
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+        let way = self.uplink.current()?;
+        request.headers_mut().insert(PROXY_AUTHORIZATION, way.bearer.clone());
+        problem_in(way.link.request(request).await?).await
+    }
+
+    /// Asks for a newer token where the refusal says that one would help.
+    async fn renewed(&self, refusal: &Problem) -> bool {
+        // With no way there was no refusal: the engine itself said why there is none.
+        if self.uplink.current().is_err() {
+            return false;
+        }
+        match refusal.code.retry() {
+            Retry::AfterRenewal => {
+                let renewal = self.renewals.renew(refusal.code);
+                matches!(tokio::time::timeout(RENEWAL_LIMIT, renewal).await, Ok(Ok(())))
+            }
+            Retry::AfterSignIn => {
+                self.renewals.refused(refusal.code);
+                false
+            }
+            Retry::No | Retry::Later => false,
+        }
+    }
+}
+
+/// The port an app of kind `tcp` is known by at the relay.
+fn port_of(apps: &[AppEntry], app: &AppName) -> Result<u16, Problem> {
+    let entry = apps
+        .iter()
+        .find(|entry| entry.name == *app)
+        .ok_or_else(|| Problem::new(Code::AppUnknown).detail(format!("{app} is not in the list of apps")))?;
+    match (entry.kind, entry.port) {
+        (AppKind::Tcp, Some(port)) => Ok(port),
+        _ => Err(Problem::new(Code::AppKindMismatch).detail(format!("{app} is an {} app", entry.kind.as_str()))),
+    }
+}
+
+/// The same request again, if it has no body: a body is streamed, so it exists only once.
+fn replay_of(request: &Request<Body>) -> Option<Request<Body>> {
+    request.body().is_end_stream().then(|| {
+        let mut copy = Request::new(crate::link::full(""));
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        copy
+    })
+}
