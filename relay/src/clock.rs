@@ -1,21 +1,22 @@
 //! The relay's only clock and only source of randomness.
 
 use postern_protocol::{Code, DecisionId, Problem, Timestamp};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 /// Wall-clock time that never runs backwards: what has ended stays ended although the system clock is set back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
     /// Milliseconds since the epoch at `start`, as the furthest system clock seen so far has it.
-    epoch: AtomicU64,
+    epoch: Arc<AtomicU64>,
 }
 
 impl Clock {
     /// A clock that starts now.
     pub fn new() -> Self {
-        Self { start: Instant::now(), epoch: AtomicU64::new(0) }
+        Self { start: Instant::now(), epoch: Arc::default() }
     }
 
     /// Now.

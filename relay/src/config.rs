@@ -1,9 +1,18 @@
 //! The relay's configuration: what `relay.toml` says, checked, with every path resolved.
 //!
-//! Nothing else in the relay reads the file, an environment variable or a default.
+//! Nothing else in the relay reads the file or knows a default.
+
+mod checks;
+mod fault;
+mod load;
+mod reader;
+
+pub use checks::load_policy;
+pub use fault::Fault;
+pub(crate) use load::is_loopback;
+pub use load::{Outline, load, outline};
 
 use postern_protocol::TrustDomain;
-use postern_relay_core::app::AppTable;
 use postern_relay_core::policy::Policy;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -45,9 +54,7 @@ pub struct Config {
     pub posture_max_age: Duration,
     /// Limits.
     pub limits: Limits,
-    /// The apps.
-    pub apps: Arc<AppTable>,
-    /// The policy, parsed and validated against the apps.
+    /// The policy, parsed and validated against the apps, and with it the apps.
     pub policy: Arc<Policy>,
     /// Service accounts that may enrol, with the key each must use.
     pub service_accounts: Vec<ServiceAccount>,

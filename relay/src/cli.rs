@@ -1,0 +1,301 @@
+//! The command line of `postern-relay`.
+
+mod audit;
+mod listing;
+mod output;
+mod revoke;
+
+use crate::clock::Clock;
+use crate::config::{self, Fault, Outline};
+use crate::{init, serve};
+use clap::{Args, Parser, Subcommand};
+use output::Output;
+use postern_protocol::Problem;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The relay of Postern: verifies every request to your private apps.
+#[derive(Parser)]
+#[command(name = "postern-relay", version, arg_required_else_help = true, after_help = AFTER)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "Exit status: 0 success, 1 refused or failed, 2 wrong usage.\n\
+Data goes to stdout, everything else to stderr. POSTERN_LOG chooses what is logged (info).";
+
+#[derive(Args)]
+struct Common {
+    /// Configuration file [default: ./relay.toml, then /etc/postern/relay.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// State directory, instead of the configuration's
+    #[arg(long, global = true, value_name = "DIR", env = "POSTERN_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a directory with configuration, sample policy, authorities and keys
+    Init {
+        /// Where; nothing there is overwritten
+        dir: PathBuf,
+    },
+    /// Tell every mistake in configuration, policy and keys, with file, line and remedy
+    Check,
+    /// Run the relay
+    Serve,
+    /// Withdraw access: effective on the next request, live streams are cut
+    Revoke {
+        #[command(subcommand)]
+        what: Revocable,
+    },
+    /// Take the revocation of a user or device back
+    Restore {
+        #[command(subcommand)]
+        what: Restorable,
+    },
+    /// List the devices that have enrolled
+    Devices,
+    /// List the sessions that live
+    Sessions {
+        /// Those that have ended too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Work on the policy
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Work on the audit log
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum Revocable {
+    /// A user or service account: all its sessions on all devices, until restored
+    User {
+        /// E-mail address or subject if only one has it; else ISSUER SUBJECT
+        #[arg(required = true, num_args = 1..=2, value_name = "ID")]
+        id: Vec<String>,
+    },
+    /// A device, whoever uses it, until restored
+    Device {
+        /// As `postern-relay devices` shows it
+        id: String,
+    },
+    /// One sign-in on one device
+    Session {
+        /// As `postern-relay sessions` shows it
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Restorable {
+    /// A user or service account
+    User {
+        /// E-mail address or subject if only one has it; else ISSUER SUBJECT
+        #[arg(required = true, num_args = 1..=2, value_name = "ID")]
+        id: Vec<String>,
+    },
+    /// A device
+    Device {
+        /// As `postern-relay devices` shows it
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Tell every mistake in a policy file, against the apps of the configuration
+    Check {
+        /// The file, instead of the configuration's
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Prove that no line was changed, removed or put in; names the first that does not hold
+    Verify {
+        /// The log, instead of the configuration's. A copy elsewhere cannot be compared with what the relay remembers
+        file: Option<PathBuf>,
+        /// The public audit key, instead of audit.pub in the configuration's directory of keys
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Print the newest records
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+        lines: usize,
+        /// Go on as records are written
+        #[arg(short, long)]
+        follow: bool,
+    },
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+enum Failure {
+    /// Mistakes of configuration, policy or keys.
+    Faults(Vec<Fault>),
+    /// A refusal that has a code.
+    Problem(Problem),
+    /// Anything else, in words.
+    Message(String),
+    /// Everything was said already.
+    Said,
+}
+
+impl From<Vec<Fault>> for Failure {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self::Faults(faults)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl Failure {
+    fn message(error: impl std::fmt::Display) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let output = Output { json: common.json };
+    match run(&common, command, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            match failure {
+                Failure::Faults(faults) => output.faults(&faults),
+                Failure::Problem(problem) => output.problem(&problem),
+                Failure::Message(message) => output.note(&format!("postern-relay: {message}")),
+                Failure::Said => {}
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(common: &Common, command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Init { dir } => make(&dir, output),
+        Command::Check => check(common, output),
+        Command::Serve => {
+            let (config, keys) = config::load(&common.config_file()?, common.state_dir.as_deref())?;
+            runtime()?.block_on(serve::serve(config, keys, |ready| output.data(ready))).map_err(Failure::message)
+        }
+        Command::Revoke { what } => runtime()?.block_on(revoke::revoke(&common.outline()?, what, output)),
+        Command::Restore { what } => runtime()?.block_on(revoke::restore(&common.outline()?, what, output)),
+        Command::Devices => runtime()?.block_on(listing::devices(&common.outline()?, output)),
+        Command::Sessions { all } => runtime()?.block_on(listing::sessions(&common.outline()?, all, output)),
+        Command::Policy { command: PolicyCommand::Check { file } } => check_policy(common, file, output),
+        Command::Audit { command: AuditCommand::Verify { file, key } } => {
+            runtime()?.block_on(audit::verify(common, file, key, output))
+        }
+        Command::Audit { command: AuditCommand::Tail { lines, follow } } => {
+            audit::tail(&common.outline()?, lines, follow, output)
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Runtime::new().map_err(Failure::message)
+}
+
+impl Common {
+    /// The configuration file: as given, or the first default that is there.
+    fn config_file(&self) -> Result<PathBuf, Failure> {
+        const DEFAULTS: [&str; 2] = ["relay.toml", "/etc/postern/relay.toml"];
+        if let Some(file) = &self.config {
+            return Ok(file.clone());
+        }
+        let found = DEFAULTS.iter().map(PathBuf::from).find(|path| path.exists());
+        found.ok_or_else(|| {
+            Failure::Message(
+                "there is no ./relay.toml and no /etc/postern/relay.toml\n  \
+                 what to do: give --config FILE, or make a configuration: postern-relay init DIR"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// Where things are, for commands that must work although the configuration has mistakes elsewhere.
+    fn outline(&self) -> Result<Outline, Failure> {
+        Ok(config::outline(&self.config_file()?, self.state_dir.as_deref())?)
+    }
+}
+
+fn make(dir: &Path, output: Output) -> Result<(), Failure> {
+    init::init(dir, &Clock::new()).map_err(Failure::message)?;
+    let config = dir.join("relay.toml");
+    if output.json {
+        output.json(&serde_json::json!({ "directory": dir, "config": config }));
+    } else {
+        output.data(&config.display().to_string());
+    }
+    let shown = config.display();
+    output.note(&format!(
+        "Made a relay in {}: configuration, sample policy, authorities and keys.\n\
+         Next: edit {shown} (your provider, your apps), then\n  \
+         postern-relay check --config {shown}\n  \
+         postern-relay serve --config {shown}",
+        dir.display()
+    ));
+    Ok(())
+}
+
+fn check(common: &Common, output: Output) -> Result<(), Failure> {
+    let file = common.config_file()?;
+    match config::load(&file, common.state_dir.as_deref()) {
+        Ok((config, _)) => {
+            let (apps, policies) = (config.policy.apps().iter().count(), config.policy.len());
+            output.checked(&[], &format!("{}: no mistakes; apps: {apps}, policies: {policies}", file.display()));
+            Ok(())
+        }
+        Err(faults) => {
+            output.checked(&faults, "");
+            output.note(&format!("{} to correct", output::count(faults.len(), "mistake")));
+            Err(Failure::Said)
+        }
+    }
+}
+
+fn check_policy(common: &Common, file: Option<PathBuf>, output: Output) -> Result<(), Failure> {
+    let outline = common.outline()?;
+    let apps = outline.apps.ok_or_else(|| {
+        Failure::Message("the apps of the configuration have mistakes: run postern-relay check".to_owned())
+    })?;
+    let file = file.unwrap_or(outline.policy_file);
+    let text =
+        std::fs::read_to_string(&file).map_err(|error| Failure::Message(format!("{}: {error}", file.display())))?;
+    match config::load_policy(&file, &text, apps) {
+        Ok(policy) => {
+            output.checked(&[], &format!("{}: no mistakes; policies: {}", file.display(), policy.len()));
+            Ok(())
+        }
+        Err(faults) => {
+            output.checked(&faults, "");
+            output.note(&format!("{} to correct", output::count(faults.len(), "mistake")));
+            Err(Failure::Said)
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! `audit verify` and `audit tail`.
+
+use super::output::Output;
+use super::{Common, Failure};
+use crate::config::Outline;
+use crate::store::Store;
+use crate::{keys, serve};
+use postern_protocol::problem::printable;
+use postern_relay_core::audit::{self, Checkpoint, CheckpointKey};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Proves the log. Without FILE and `--key` those of the configuration serve; with both no configuration is needed.
+pub(super) async fn verify(
+    common: &Common,
+    file: Option<PathBuf>,
+    key: Option<PathBuf>,
+    output: Output,
+) -> Result<(), Failure> {
+    let outline = if file.is_some() && key.is_some() { None } else { Some(common.outline()?) };
+    let key_file = match (key, &outline) {
+        (Some(key), _) => key,
+        (None, Some(outline)) => keys::audit_public(&outline.keys_dir),
+        (None, None) => PathBuf::from(keys::AUDIT_PUBLIC),
+    };
+    let key = read_key(&key_file)?;
+    // The relay writes a checkpoint to the log first and remembers it then: read in the other order, it is there.
+    let remembered = match (&file, &outline) {
+        (None, Some(outline)) => remembered(outline).await?,
+        _ => None,
+    };
+    let file = file.or(outline.map(|outline| outline.audit_file)).unwrap_or_default();
+    let mut lines = Lines::open(&file)?;
+    let result = audit::verify(&mut lines, &key, remembered.as_ref());
+    if let Some(error) = lines.error {
+        return Err(Failure::Message(format!("{}: {error}", file.display())));
+    }
+    let shown = file.display();
+    match result {
+        Ok(report) => {
+            if output.json {
+                let audit::Report { lines: count, checkpoints, unsigned, head } = report;
+                output.json(&serde_json::json!({
+                    "ok": true, "lines": count, "checkpoints": checkpoints, "unsigned": unsigned, "head": head,
+                    "recoveries": lines.recoveries,
+                }));
+            } else {
+                output.data(&format!(
+                    "{shown}: intact; lines: {}, checkpoints: {}, not yet signed: {}",
+                    report.lines, report.checkpoints, report.unsigned
+                ));
+            }
+            for line in &lines.recoveries {
+                output.note(&format!("{shown}:{line}: here the relay found its log damaged; the record tells how"));
+            }
+            if lines.unfinished {
+                output.note(&format!(
+                    "{shown}: the last line is unfinished and was left out; the relay may be writing it"
+                ));
+            }
+            Ok(())
+        }
+        Err(broken) if output.json => {
+            output.json(&serde_json::json!({ "ok": false, "line": broken.line, "why": broken.why }));
+            Err(Failure::Said)
+        }
+        Err(broken) => {
+            output.data(&format!("{shown}:{}: {}", broken.line, broken.why));
+            Err(Failure::Said)
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<CheckpointKey, Failure> {
+    let fail = |why: String| Failure::Message(format!("{}: {why}", path.display()));
+    keys::read_text(path).map_err(fail)?.parse().map_err(|_| fail("is not a public audit key".to_owned()))
+}
+
+/// The checkpoint that the relay remembers, if one has run.
+async fn remembered(outline: &Outline) -> Result<Option<Checkpoint>, Failure> {
+    let path = outline.state_dir.join(serve::STORE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Store::open(&path).await.map_err(Failure::message)?.checkpoint().await.map_err(Failure::message)
+}
+
+/// The whole lines of a log.
+struct Lines {
+    reader: BufReader<File>,
+    read: u64,
+    recoveries: Vec<u64>,
+    unfinished: bool,
+    error: Option<std::io::Error>,
+}
+
+/// Longest line that is read: a file of other things must not fill the memory.
+const MAX_LINE: u64 = 1024 * 1024;
+
+impl Lines {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
+        Ok(Self { reader: BufReader::new(file), read: 0, recoveries: Vec::new(), unfinished: false, error: None })
+    }
+}
+
+impl Iterator for &mut Lines {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut bytes = Vec::new();
+        if let Err(error) = (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut bytes) {
+            self.error = Some(error);
+            return None;
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        if bytes.pop_if(|last| *last == b'\n').is_none() && (bytes.len() as u64) < MAX_LINE {
+            // It is read again from its beginning when the rest of it is there.
+            self.unfinished = true;
+            self.error = self.reader.seek_relative(-i64::try_from(bytes.len()).unwrap_or(0)).err();
+            return None;
+        }
+        self.read += 1;
+        let line = String::from_utf8_lossy(&bytes).into_owned();
+        if line.contains("\"event\":\"recovery\"") {
+            self.recoveries.push(self.read);
+        }
+        Some(line)
+    }
+}
+
+/// Prints the newest records and, if asked, those to come.
+pub(super) fn tail(outline: &Outline, count: usize, follow: bool, output: Output) -> Result<(), Failure> {
+    let mut lines = Lines::open(&outline.audit_file)?;
+    let mut newest = VecDeque::new();
+    for line in &mut lines {
+        newest.push_back(line);
+        if newest.len() > count {
+            newest.pop_front();
+        }
+    }
+    newest.iter().for_each(|line| record(line, output));
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        for line in &mut lines {
+            record(&line, output);
+        }
+    }
+}
+
+/// One record in words, or as it stands.
+fn record(line: &str, output: Output) {
+    let parsed: Value = serde_json::from_str(line).unwrap_or_default();
+    let text = |name: &str| parsed.get(name).and_then(Value::as_str).unwrap_or_default();
+    if output.json || parsed.is_null() {
+        output.data(&printable(line));
+        return;
+    }
+    let who = parsed.get("principal").and_then(|who| who.get("subject")).and_then(Value::as_str).unwrap_or_default();
+    let mut words = vec![text("time"), text("event"), text("result"), text("code"), who, text("app")];
+    words.extend([text("method"), text("path"), text("detail"), text("decision")]);
+    words.retain(|word| !word.is_empty());
+    output.data(&printable(&words.join("  ")));
+}

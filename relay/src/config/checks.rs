@@ -1,0 +1,156 @@
+//! The checks that open other files: policy, keys, certificates, directories.
+
+use super::fault::Fault;
+use super::load::Draft;
+use super::reader::{Found, Source};
+use super::{Config, TlsFiles};
+use crate::keys::{self, Keys};
+use postern_relay_core::app::AppTable;
+use postern_relay_core::limits::MAX_POLICY_BYTES;
+use postern_relay_core::policy::Policy;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens what the draft names. Mistakes of `relay.toml` go to `source`, those of other files are returned.
+pub(super) fn complete(source: &Source, draft: Draft) -> (Option<(Config, Keys)>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let keys = keys(source, &draft.keys_dir.value, draft.keys_dir.span.start, &mut faults);
+    if let Some(tls) = &draft.tls {
+        check_tls(source, tls, &mut faults);
+    }
+    check_state(source, &draft);
+    let policy = policy(source, &draft, &mut faults);
+    if draft.posture_max_age < draft.token_lifetime {
+        let fix = "make posture.max_age at least as long as session.token_lifetime";
+        source.fault(
+            0,
+            "posture.max_age is too short: the agent reports posture when it renews its session token",
+            fix,
+        );
+    }
+    (config(draft, policy).zip(keys), faults)
+}
+
+fn config(draft: Draft, policy: Option<Arc<Policy>>) -> Option<Config> {
+    Some(Config {
+        file: draft.file,
+        organisation: draft.organisation?,
+        trust_domain: draft.trust_domain?,
+        issuer: draft.issuer,
+        listen: draft.listen?,
+        tls: draft.tls.map(|found| found.value),
+        keys_dir: draft.keys_dir.value,
+        state_dir: draft.state_dir.value,
+        policy_file: draft.policy_file.value,
+        audit_file: draft.audit_file.value,
+        provider: draft.provider?,
+        token_lifetime: draft.token_lifetime,
+        certificate_lifetime: draft.certificate_lifetime,
+        posture_max_age: draft.posture_max_age,
+        limits: draft.limits,
+        policy: policy?,
+        service_accounts: draft.service_accounts,
+    })
+}
+
+fn keys(source: &Source, dir: &Path, at: usize, faults: &mut Vec<Fault>) -> Option<Keys> {
+    if !dir.is_dir() {
+        let fix = "name the directory that postern-relay init made, or make one: postern-relay init DIR";
+        source.fault(at, format!("the directory of the keys, {}, does not exist", dir.display()), fix);
+        return None;
+    }
+    Keys::load(dir).map_err(|found| faults.extend(found)).ok()
+}
+
+fn check_tls(source: &Source, tls: &Found<TlsFiles>, faults: &mut Vec<Fault>) {
+    let mut sound = true;
+    for path in [&tls.value.certificate, &tls.value.key] {
+        if let Err(why) = keys::read_text(path) {
+            sound = false;
+            source.fault(
+                tls.span.start,
+                format!("{} {why}", path.display()),
+                "name a PEM file that the relay may read",
+            );
+        }
+    }
+    let key = &tls.value.key;
+    if std::fs::metadata(key).is_ok_and(|meta| meta.permissions().mode() & 0o007 != 0) {
+        faults.push(Fault::of_file(
+            key,
+            "everybody may read or write this private key",
+            format!("chmod o-rwx {}", key.display()),
+        ));
+    }
+    if sound && let Err(why) = crate::server_tls::from_files(&tls.value) {
+        let fix = "name a chain in PEM, leaf first, and the leaf's private key";
+        source.fault(tls.span.start, format!("the public listener's certificate cannot be used: {why}"), fix);
+    }
+}
+
+/// The state directory must be ours alone; `serve` makes it where it is absent.
+fn check_state(source: &Source, draft: &Draft) {
+    let (dir, at) = (&draft.state_dir.value, draft.state_dir.span.start);
+    let fix = "name a directory of the relay's own, in one that exists";
+    match std::fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => source.fault(at, format!("{} is not a directory", dir.display()), fix),
+        Ok(meta) if !keys::is_private(meta.permissions().mode()) => {
+            let message = format!("others may look into the state directory {}", dir.display());
+            source.fault(at, message, format!("chmod 700 {}", dir.display()));
+        }
+        Ok(_) => {}
+        Err(_) if dir.parent().is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir()) => {}
+        Err(_) => source.fault(at, format!("the directory above {} does not exist", dir.display()), fix),
+    }
+    let audit = &draft.audit_file;
+    let holder = audit.value.parent().unwrap_or(Path::new(""));
+    if audit.value.is_dir() || !(holder.as_os_str().is_empty() || holder == dir || holder.is_dir()) {
+        let message = format!("the audit log cannot stand at {}", audit.value.display());
+        source.fault(audit.span.start, message, "name a file in a directory that exists");
+    }
+}
+
+fn policy(source: &Source, draft: &Draft, faults: &mut Vec<Fault>) -> Option<Arc<Policy>> {
+    let Found { value: path, span } = &draft.policy_file;
+    let text = match std::fs::metadata(path) {
+        Ok(meta) if meta.len() > MAX_POLICY_BYTES as u64 => Err("is larger than 4 MiB".to_owned()),
+        _ => std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}")),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(why) => {
+            source.fault(
+                span.start,
+                format!("the policy {} {why}", path.display()),
+                "name the file of the Cedar policy",
+            );
+            return None;
+        }
+    };
+    // With a broken list of apps the policy is still read, but what it says of apps cannot be judged.
+    let apps = draft.apps.clone();
+    load_policy(path, &text, apps.clone().unwrap_or_default()).map_or_else(
+        |found| {
+            if apps.is_some() {
+                faults.extend(found);
+            }
+            None
+        },
+        |policy| apps.is_some().then(|| Arc::new(policy)),
+    )
+}
+
+/// Parses and validates a policy file for these apps.
+pub fn load_policy(path: &Path, text: &str, apps: Arc<AppTable>) -> Result<Policy, Vec<Fault>> {
+    Policy::load(text, apps).map_err(|faults| {
+        let place = |fault: postern_relay_core::policy::PolicyFault| Fault {
+            file: path.to_owned(),
+            line: fault.line,
+            column: fault.column,
+            message: fault.message,
+            fix: "correct the policy here".to_owned(),
+        };
+        faults.into_iter().map(place).collect()
+    })
+}

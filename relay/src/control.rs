@@ -1,0 +1,157 @@
+//! The relay's own requests over mTLS: session, renewal of the certificate, apps, events.
+
+use crate::body::{self, BoxError};
+use crate::enroll::{self, recorded};
+use crate::state::Relay;
+use crate::{gate, refusal, revoke, session};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
+use postern_protocol::control::{APPS, AppList, ENROLL, EVENTS, EnrollRequest, RelayEvent, SESSION};
+use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem};
+use postern_relay_core::access::{check_identity, visible};
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::certificate::VerifiedDevice;
+use postern_relay_core::revocation::Target;
+use postern_relay_core::token::VerifiedSession;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Answers one request that named the relay itself.
+pub async fn handle(
+    relay: Arc<Relay>,
+    device: Arc<VerifiedDevice>,
+    source: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<body::Body> {
+    let caller = Caller { relay, device, source };
+    let answer = match (request.method(), request.uri().path()) {
+        (&Method::POST, SESSION) => caller.exchange(request).await,
+        (&Method::DELETE, SESSION) => caller.sign_out(&request).await,
+        (&Method::POST, ENROLL) => caller.renew(request).await,
+        (&Method::GET, APPS) => caller.apps(&request).await,
+        (&Method::GET, EVENTS) => caller.events(&request).await,
+        (_, SESSION | ENROLL | APPS | EVENTS) => caller.refuse(Code::MethodNotAllowed).await,
+        _ => caller.refuse(Code::NotFound).await,
+    };
+    answer.unwrap_or_else(|problem| refusal::response(&problem))
+}
+
+/// Who asks.
+struct Caller {
+    relay: Arc<Relay>,
+    device: Arc<VerifiedDevice>,
+    source: SocketAddr,
+}
+
+type Answer = Result<Response<body::Body>, Problem>;
+
+impl Caller {
+    async fn exchange(&self, request: Request<Incoming>) -> Answer {
+        let form = self.read(Event::SessionRenewal, request).await?;
+        let response = session::exchange(&self.relay, &self.device, self.source.ip(), &form).await?;
+        Ok(body::json(StatusCode::OK, &response))
+    }
+
+    async fn renew(&self, request: Request<Incoming>) -> Answer {
+        let session = self.session(Event::CertificateRenewal, &request).await?;
+        let bytes = self.read(Event::CertificateRenewal, request).await?;
+        let parsed = serde_json::from_slice::<EnrollRequest>(&bytes)
+            .map_err(|_| Problem::new(Code::RequestInvalid).detail("the body is not an enrolment in JSON"));
+        let parsed = match parsed {
+            Ok(parsed) => parsed,
+            Err(problem) => return self.refused(Event::CertificateRenewal, problem).await,
+        };
+        let response = enroll::renew(&self.relay, &self.device, &session, self.source.ip(), parsed).await?;
+        Ok(body::json(StatusCode::OK, &response))
+    }
+
+    async fn sign_out(&self, request: &Request<Incoming>) -> Answer {
+        let session = self.session(Event::SignOut, request).await?;
+        revoke::revoke(&self.relay, Target::Session(session.session().clone()), Event::SignOut, "the agent").await?;
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }
+
+    async fn apps(&self, request: &Request<Incoming>) -> Answer {
+        let session = self.session(Event::Decision, request).await?;
+        let (snapshot, now) = (self.relay.snapshot.load_full(), self.relay.clock.now());
+        let posture = self.relay.postures.get(session.session());
+        match visible(&self.device, &session, self.source.ip(), posture.as_ref(), &snapshot, now) {
+            Ok(apps) => Ok(body::json(StatusCode::OK, &AppList { apps })),
+            Err(denial) => self.refuse(denial.code).await,
+        }
+    }
+
+    /// An answer that stays open. It ends when the session may no longer hear anything.
+    async fn events(&self, request: &Request<Incoming>) -> Answer {
+        let session = self.session(Event::Decision, request).await?;
+        let subscription = match self.relay.events.subscribe(session.session()) {
+            Ok(subscription) => subscription,
+            Err(code) => return self.refuse(code).await,
+        };
+        let listener = (self.relay.clone(), self.device.clone(), session, subscription, false);
+        let lines =
+            futures_util::stream::unfold(listener, |(relay, device, session, mut subscription, over)| async move {
+                if over {
+                    return None;
+                }
+                let event = subscription.next().await;
+                let over = matches!(event, RelayEvent::Revoked { .. }) || !may_listen(&relay, &device, &session);
+                let mut line = serde_json::to_vec(&event).ok()?;
+                line.push(b'\n');
+                Some((Ok::<_, BoxError>(Frame::data(Bytes::from(line))), (relay, device, session, subscription, over)))
+            });
+        let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/jsonl"));
+        headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+
+    /// The caller's session, good now and on this very device.
+    async fn session(&self, event: Event, request: &Request<Incoming>) -> Result<Arc<VerifiedSession>, Problem> {
+        let checked = gate::session(&self.relay, request.headers()).and_then(|session| {
+            check_identity(&self.device, &session, &self.relay.snapshot.load(), self.relay.clock.now())?;
+            match self.relay.limiter.check_key(session.session()) {
+                Ok(()) => Ok(session),
+                Err(_) => Err(Code::RateLimited),
+            }
+        });
+        match checked {
+            Ok(session) => Ok(session),
+            Err(code) => self.refused(event, Problem::new(code)).await,
+        }
+    }
+
+    /// A control message's body. Reading it counts against the device, for it may cost a signature check.
+    async fn read(&self, event: Event, request: Request<Incoming>) -> Result<Bytes, Problem> {
+        let read = match self.relay.limiters.control.check_key(self.device.id()) {
+            Ok(()) => body::collect(request.into_body(), MAX_CONTROL_BYTES).await,
+            Err(_) => Err(Problem::new(Code::RateLimited)),
+        };
+        match read {
+            Ok(bytes) => Ok(bytes),
+            Err(problem) => self.refused(event, problem).await,
+        }
+    }
+
+    async fn refuse(&self, code: Code) -> Answer {
+        self.refused(Event::Decision, Problem::new(code)).await
+    }
+
+    /// Records the refusal and returns it.
+    async fn refused<T>(&self, event: Event, problem: Problem) -> Result<T, Problem> {
+        let record = Record::event(event, self.relay.clock.now()).of_device(self.device.id()).from(self.source.ip());
+        recorded(&self.relay, record, Err(problem)).await
+    }
+}
+
+/// May this session still hear events? That its token ended matters not: what it hears is about itself alone.
+fn may_listen(relay: &Relay, device: &VerifiedDevice, session: &VerifiedSession) -> bool {
+    let snapshot = relay.snapshot.load();
+    let revoked = snapshot.revocations.cause(device.id(), session.principal(), session.session());
+    revoked.is_none() && device.check_validity(relay.clock.now()).is_ok()
+}

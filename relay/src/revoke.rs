@@ -1,0 +1,134 @@
+//! Revocation: the new snapshot first, so that the very next request is refused; then the store, the streams, the log.
+
+use crate::state::Relay;
+use crate::store::{Store, StoreError};
+use crate::streams;
+use arc_swap::ArcSwap;
+use postern_protocol::control::RelayEvent;
+use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
+use postern_relay_core::access::Snapshot;
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::principal::PrincipalKey;
+use postern_relay_core::revocation::{Revocations, Target};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A target as commands, the admin socket and receipts name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Named {
+    /// A principal.
+    User {
+        /// The provider.
+        issuer: String,
+        /// The provider's name for it.
+        subject: String,
+    },
+    /// A device.
+    Device {
+        /// Which.
+        id: DeviceId,
+    },
+    /// A session.
+    Session {
+        /// Which.
+        id: SessionId,
+    },
+}
+
+/// What a revocation did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Receipt {
+    /// What was revoked.
+    pub revoked: Named,
+    /// When.
+    pub at: Timestamp,
+    /// Sessions that it ended.
+    pub sessions_ended: usize,
+    /// Live streams and requests that it cut.
+    pub streams_cut: usize,
+    /// Was it told to a running relay? If not, it holds from the next start on.
+    pub live: bool,
+}
+
+impl From<&Target> for Named {
+    fn from(target: &Target) -> Self {
+        match target {
+            Target::Principal(key) => Self::User { issuer: key.issuer().to_owned(), subject: key.subject().to_owned() },
+            Target::Device(id) => Self::Device { id: id.clone() },
+            Target::Session(id) => Self::Session { id: id.clone() },
+        }
+    }
+}
+
+impl TryFrom<Named> for Target {
+    type Error = Problem;
+    fn try_from(named: Named) -> Result<Self, Problem> {
+        Ok(match named {
+            Named::User { issuer, subject } => Self::Principal(
+                PrincipalKey::new(&issuer, &subject)
+                    .map_err(|why| Problem::new(Code::RequestInvalid).detail(why.to_string()))?,
+            ),
+            Named::Device { id } => Self::Device(id),
+            Named::Session { id } => Self::Session(id),
+        })
+    }
+}
+
+/// Revokes `target` on this relay. When it returns, no request of it is allowed, whatever else went wrong.
+pub async fn revoke(relay: &Relay, target: Target, event: Event, by: &str) -> Result<Receipt, Problem> {
+    let at = relay.clock.now();
+    let stored = {
+        let _one_at_a_time = relay.changes.lock().await;
+        change(&relay.snapshot, |revocations| {
+            revocations.insert(target.clone());
+        });
+        relay.store.revoke(&target, at).await
+    };
+    let streams_cut = streams::cut(relay, &target.clone().into(), target.code()).await;
+    let ended = stored?;
+    for session in &ended {
+        relay.events.send(session, RelayEvent::Revoked { code: target.code() });
+    }
+    let detail = format!("by {by}; sessions ended: {}; streams cut: {streams_cut}", ended.len());
+    relay.audit.record(about(&target, Record::event(event, at)).detail(detail)).await?;
+    Ok(Receipt { revoked: (&target).into(), at, sessions_ended: ended.len(), streams_cut, live: true })
+}
+
+/// Takes the revocation of a principal or device back. False: there was none.
+pub async fn restore(relay: &Relay, target: Target) -> Result<bool, Problem> {
+    let at = relay.clock.now();
+    // Here the record comes first: what opens access must be in the log before it does.
+    relay.audit.record(about(&target, Record::event(Event::Restoration, at)).detail("by the administrator")).await?;
+    let _one_at_a_time = relay.changes.lock().await;
+    let was = relay.store.restore(&target).await?;
+    change(&relay.snapshot, |revocations| {
+        revocations.remove(&target);
+    });
+    Ok(was)
+}
+
+/// Revokes in the store of a relay that does not run.
+pub async fn revoke_stored(store: &Store, target: Target, at: Timestamp) -> Result<Receipt, StoreError> {
+    let ended = store.revoke(&target, at).await?;
+    Ok(Receipt { revoked: (&target).into(), at, sessions_ended: ended.len(), streams_cut: 0, live: false })
+}
+
+/// `record`, naming its target.
+pub fn about(target: &Target, mut record: Record) -> Record {
+    match target {
+        Target::Principal(key) => record.principal = Some(key.clone()),
+        Target::Device(id) => record.device = Some(id.clone()),
+        Target::Session(id) => record.session = Some(id.clone()),
+    }
+    record
+}
+
+/// Replaces the snapshot by one with other revocations. The caller holds [`Relay::changes`].
+pub fn change(snapshot: &ArcSwap<Snapshot>, change: impl FnOnce(&mut Revocations)) {
+    let old = snapshot.load_full();
+    let mut revocations = (*old.revocations).clone();
+    change(&mut revocations);
+    let revocations = Arc::new(revocations);
+    snapshot.store(Arc::new(Snapshot { revocations, generation: old.generation + 1, ..(*old).clone() }));
+}

@@ -1,0 +1,320 @@
+//! `serve`: from a checked configuration to a running relay, and back down in good order.
+
+use crate::admin::AdminSocket;
+use crate::audit_log::{AuditLog, plain};
+use crate::ca::Embedded;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::identity_header::Assertions;
+use crate::keys::{Authority, Keys};
+use crate::provider::Provider;
+use crate::server_tls::{self, Certificate};
+use crate::state::{Limiters, Relay, posture_map, token_cache};
+use crate::store::Store;
+use crate::{events, log, public, streams, transport, upstream};
+use arc_swap::ArcSwap;
+use governor::{DefaultKeyedRateLimiter, Quota};
+use postern_protocol::control::CONTROL_AUTHORITY;
+use postern_relay_core::access::Snapshot;
+use postern_relay_core::audit::{CheckpointSigner, Event};
+use postern_relay_core::identity::AssertionSigner;
+use postern_relay_core::token::{TokenRules, TokenSigner};
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// Name of the store in the state directory.
+pub const STORE: &str = "postern.db";
+/// Name of the file whose lock a running relay holds.
+const LOCK: &str = "relay.lock";
+/// How long what is in flight on the public listener may take to end.
+const PUBLIC_DRAIN: Duration = Duration::from_secs(10);
+/// How often what is forgotten in time is looked through.
+const TIDY: Duration = Duration::from_secs(300);
+
+/// The right to use a state directory: one relay, or one command that writes while none runs.
+pub struct StateLock(#[expect(dead_code, reason = "held, not read: the lock ends with it")] File);
+
+impl StateLock {
+    /// Takes it, or says who has it.
+    pub fn take(state_dir: &Path) -> Result<Self, String> {
+        let path = state_dir.join(LOCK);
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(format!(
+                "another relay uses the state directory {}\n  what to do: stop it, or give another --state-dir",
+                state_dir.display()
+            )),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+/// Runs the relay until SIGTERM or SIGINT. `ready` gets one line of JSON once everything listens.
+pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Result<(), String> {
+    log::start();
+    let state_dir = config.state_dir.clone();
+    make_state_dir(&state_dir)?;
+    let _lock = StateLock::take(&state_dir)?;
+    let stop = stop_signals()?;
+    let listening = Listening::open(&config, &keys).await?;
+    let running = start(config, keys, &listening).await?;
+    let admin = AdminSocket::bind(&state_dir).map_err(|error| format!("the admin socket: {error}"))?;
+    let relay = running.relay.clone();
+    let started = plain(Event::Start, relay.clock.now(), concat!("postern-relay ", env!("CARGO_PKG_VERSION")));
+    relay.audit.record(started).await.map_err(|error| error.to_string())?;
+    ready(&listening.line());
+    tracing::info!(issuer = %listening.issuer_text, public = %listening.public, quic = %listening.quic.local_addr(), "the relay serves");
+
+    let ended = CancellationToken::new();
+    let helpers = tokio::spawn(keep(running.upkeep, admin, relay.clone()));
+    let saving = tokio::spawn(save_checkpoints(relay.clone()));
+    let Listening { tcp, quic, .. } = listening;
+    let serving_public = tokio::spawn(public::serve(
+        tcp,
+        running.public_tls,
+        running.router,
+        relay.config.limits.connections,
+        ended.clone(),
+    ));
+    let serving_devices = tokio::spawn(quic.serve(relay.clone(), ended.clone()));
+
+    stop.await;
+    tracing::info!("draining: no new work; what is in flight may end");
+    relay.draining.cancel();
+    ended.cancel();
+    let _in_flight = serving_devices.await;
+    let _in_flight = tokio::time::timeout(PUBLIC_DRAIN, serving_public).await;
+    helpers.abort();
+    let _unwritten = relay.audit.record(plain(Event::Stop, relay.clock.now(), "drained")).await;
+    relay.audit.close().await;
+    let _saved = saving.await;
+    relay.store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Both sockets, before anything is served on them.
+struct Listening {
+    tcp: TcpListener,
+    quic: transport::Bound,
+    public: SocketAddr,
+    issuer: Url,
+    /// Without a slash at the end.
+    issuer_text: String,
+    device_certificate: Arc<Certificate>,
+}
+
+/// What was started.
+struct Running {
+    relay: Arc<Relay>,
+    router: axum::Router,
+    public_tls: rustls::ServerConfig,
+    upkeep: Upkeep,
+}
+
+/// Certificates and what renews them.
+struct Upkeep {
+    server_ca: Authority,
+    device_certificate: Arc<Certificate>,
+    public_certificate: Arc<Certificate>,
+    public_names: Vec<String>,
+}
+
+impl Listening {
+    async fn open(config: &Config, keys: &Keys) -> Result<Self, String> {
+        let clock = Clock::new();
+        let device_certificate =
+            Certificate::new(server_tls::issue(&keys.server_ca.issuer, &[CONTROL_AUTHORITY.to_owned()], &clock)?);
+        let tls =
+            transport::Tls { certificate: device_certificate.clone(), device_ca: keys.device_ca.certificate.clone() };
+        let quic = transport::bind(config.listen.quic, tls, &config.limits)
+            .map_err(|error| format!("cannot listen on {} (UDP): {error}", config.listen.quic))?;
+        let wanted = config.listen.public;
+        let tcp =
+            TcpListener::bind(wanted).await.map_err(|error| format!("cannot listen on {wanted} (TCP): {error}"))?;
+        let public = tcp.local_addr().map_err(|error| error.to_string())?;
+        let issuer = match &config.issuer {
+            Some(issuer) => issuer.clone(),
+            None => Url::parse(&format!("https://{public}")).map_err(|error| error.to_string())?,
+        };
+        let issuer_text = issuer.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { tcp, quic, public, issuer, issuer_text, device_certificate })
+    }
+
+    /// The one line on stdout.
+    fn line(&self) -> String {
+        serde_json::json!({
+            "event": "ready",
+            "issuer": self.issuer_text,
+            "public": self.public.to_string(),
+            "quic": self.quic.local_addr().to_string(),
+        })
+        .to_string()
+    }
+
+    /// Where agents dial: as configured, else the issuer's host with the port that was bound.
+    fn advertised(&self, config: &Config) -> String {
+        config.listen.advertise_quic.clone().unwrap_or_else(|| {
+            let host = self.issuer.host_str().unwrap_or_default();
+            format!("{host}:{}", self.quic.local_addr().port())
+        })
+    }
+
+    /// Names that the public listener's own certificate must carry.
+    fn names(&self) -> Vec<String> {
+        let host = self.issuer.host_str().unwrap_or_default();
+        let mut names = vec![host.trim_start_matches('[').trim_end_matches(']').to_owned()];
+        let bound = self.public.ip();
+        if !bound.is_unspecified() {
+            names.push(bound.to_string());
+        }
+        if bound.is_loopback() {
+            names.push("localhost".to_owned());
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+async fn start(config: Config, keys: Keys, listening: &Listening) -> Result<Running, String> {
+    let clock = Clock::new();
+    let now = clock.now();
+    let store = Store::open(&config.state_dir.join(STORE)).await.map_err(|error| error.to_string())?;
+    let revocations = store.revocations(now).await.map_err(|error| error.to_string())?;
+    let remembered = store.checkpoint().await.map_err(|error| error.to_string())?;
+    let checkpoints = CheckpointSigner::from_pkcs8(&keys.audit).map_err(|error| error.to_string())?;
+    let audit = AuditLog::open(&config.audit_file, checkpoints, remembered.as_ref(), clock.clone())
+        .map_err(|error| format!("the audit log: {error}"))?;
+    let rules =
+        TokenRules { issuer: listening.issuer_text.clone(), audience: format!("urn:postern:{}", config.trust_domain) };
+    let signer = TokenSigner::from_pkcs8(&keys.session, rules).map_err(|error| error.to_string())?;
+    let assertions = AssertionSigner::from_pkcs8(&keys.identity, listening.issuer_text.clone());
+    let provider = Provider::new(&config.provider).map_err(|problem| problem.to_string())?;
+    let limits = config.limits.clone();
+    let quota = Quota::per_second(limits.requests_per_second).allow_burst(limits.burst);
+    let relay = Arc::new(Relay {
+        issuer: listening.issuer_text.clone(),
+        snapshot: ArcSwap::from_pointee(Snapshot {
+            revocations: Arc::new(revocations),
+            policy: config.policy.clone(),
+            posture_max_age: Some(config.posture_max_age),
+            generation: 0,
+        }),
+        changes: tokio::sync::Mutex::default(),
+        sessions: token_cache(config.token_lifetime),
+        verifier: signer.verifier(),
+        signer,
+        assertions: Assertions::new(assertions.map_err(|error| error.to_string())?),
+        store,
+        audit,
+        postures: posture_map(config.posture_max_age),
+        streams: streams::Registry::new(),
+        events: events::Hub::new(),
+        limiter: DefaultKeyedRateLimiter::keyed(quota),
+        limiters: Limiters::new(&limits),
+        upstreams: upstream::Pool::new(),
+        provider,
+        ca: Arc::new(Embedded::new(keys.device_ca, config.trust_domain.clone(), config.certificate_lifetime)),
+        clock,
+        draining: CancellationToken::new(),
+        config,
+    });
+    let public_names = listening.names();
+    let own = match &relay.config.tls {
+        Some(files) => server_tls::from_files(files),
+        None => server_tls::issue(&keys.server_ca.issuer, &public_names, &relay.clock),
+    };
+    let public_certificate = Certificate::new(own?);
+    let public_tls = server_tls::public_config(public_certificate.clone()).map_err(|error| error.to_string())?;
+    let advertised = listening.advertised(&relay.config);
+    let document =
+        public::discovery(&relay, listening.issuer.clone(), advertised, CONTROL_AUTHORITY, keys.server_ca.pem.clone());
+    let router = public::router(relay.clone(), document);
+    let device_certificate = listening.device_certificate.clone();
+    let upkeep = Upkeep { server_ca: keys.server_ca, device_certificate, public_certificate, public_names };
+    Ok(Running { relay, router, public_tls, upkeep })
+}
+
+/// Everything that goes on beside serving, until it is dropped.
+async fn keep(upkeep: Upkeep, admin: AdminSocket, relay: Arc<Relay>) {
+    let Upkeep { server_ca, device_certificate, public_certificate, public_names } = upkeep;
+    let own_name = [CONTROL_AUTHORITY.to_owned()];
+    let public = async {
+        match &relay.config.tls {
+            Some(files) => server_tls::keep_loaded(&public_certificate, files).await,
+            None => server_tls::keep_issued(&public_certificate, &server_ca.issuer, &public_names, &relay.clock).await,
+        }
+    };
+    tokio::join!(
+        admin.serve(relay.clone()),
+        relay.provider.keep_fresh(&relay.clock),
+        server_tls::keep_issued(&device_certificate, &server_ca.issuer, &own_name, &relay.clock),
+        public,
+        tidy(&relay),
+    );
+}
+
+/// Forgets what can no longer matter.
+async fn tidy(relay: &Relay) {
+    loop {
+        tokio::time::sleep(TIDY).await;
+        relay.limiter.retain_recent();
+        relay.limiters.tidy();
+        if let Err(error) = relay.store.prune(relay.clock.now()).await {
+            tracing::warn!(%error, "the store cannot be tidied");
+        }
+    }
+}
+
+/// Keeps each checkpoint in the store, until the writer of the log ends.
+async fn save_checkpoints(relay: Arc<Relay>) {
+    let mut checkpoints = relay.audit.checkpoints();
+    while checkpoints.changed().await.is_ok() {
+        let newest = checkpoints.borrow_and_update().clone();
+        if let Some(checkpoint) = newest
+            && let Err(error) = relay.store.keep_checkpoint(&checkpoint).await
+        {
+            tracing::warn!(%error, "the audit checkpoint cannot be remembered");
+        }
+    }
+}
+
+fn make_state_dir(dir: &Path) -> Result<(), String> {
+    let mut builder = std::fs::DirBuilder::new();
+    match builder.mode(0o700).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(format!("the state directory {} cannot be made: {error}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_signals() -> Result<impl Future<Output = ()>, String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let stop = CancellationToken::new();
+    let first = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+            if first.is_cancelled() {
+                std::process::exit(1);
+            }
+            first.cancel();
+        }
+    });
+    Ok(async move { stop.cancelled().await })
+}

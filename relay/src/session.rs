@@ -1,0 +1,198 @@
+//! `POST /session`: a fresh token of the provider becomes a session token of the session that the device names.
+
+use crate::clock::random;
+use crate::enroll::{check_registered, recorded, token_kind};
+use crate::gate;
+use crate::state::Relay;
+use postern_protocol::control::{
+    GRANT_TOKEN_EXCHANGE, Posture, Principal, SessionRequest, SessionResponse, TYPE_ACCESS_TOKEN,
+};
+use postern_protocol::{Code, Problem, SessionId};
+use postern_relay_core::access::PostureReport;
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::certificate::VerifiedDevice;
+use postern_relay_core::provider::{Identity, TokenKind};
+use postern_relay_core::token::{SessionGrant, TokenError};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Most characters of a text in a posture report.
+const POSTURE_TEXT: usize = 128;
+
+/// Exchanges the token. The session token is given out only once the audit log has the record.
+pub async fn exchange(
+    relay: &Relay,
+    device: &VerifiedDevice,
+    source: IpAddr,
+    form: &[u8],
+) -> Result<SessionResponse, Problem> {
+    let mut record = Record::event(Event::SessionRenewal, relay.clock.now()).from(source).of_device(device.id());
+    let result = renewed(relay, device, form, &mut record).await;
+    let (response, posture) = recorded(relay, record, result).await?;
+    if let Some(posture) = posture {
+        let report = PostureReport { posture, at: relay.clock.now() };
+        relay.postures.insert(response.session.clone(), Arc::new(report));
+    }
+    gate::issued(relay, &response.access_token);
+    Ok(response)
+}
+
+async fn renewed(
+    relay: &Relay,
+    device: &VerifiedDevice,
+    form: &[u8],
+    record: &mut Record,
+) -> Result<(SessionResponse, Option<Posture>), Problem> {
+    if relay.draining.is_cancelled() {
+        return Err(Problem::new(Code::Draining));
+    }
+    let request = parse(form)?;
+    record.session = Some(request.session.clone());
+    if request.grant_type != GRANT_TOKEN_EXCHANGE {
+        return Err(Problem::new(Code::RequestInvalid).detail("grant_type must be token exchange (RFC 8693)"));
+    }
+    let posture = request.posture.as_deref().map(posture).transpose()?;
+    let now = relay.clock.now();
+    device.check_validity(now)?;
+    let kind = token_kind(Some(&request.subject_token_type))?;
+    let identity = relay.provider.verify(&request.subject_token, kind, relay.provider.token_max_age(), now).await?;
+    record.principal = Some(identity.key.clone());
+    if kind == TokenKind::Access {
+        check_registered(relay, &identity, device.key_thumbprint())?;
+    }
+    let revoked = relay.snapshot.load().revocations.cause(device.id(), &identity.key, &request.session);
+    if let Some(code) = revoked {
+        return Err(Problem::new(code));
+    }
+    check_session(relay, device, &identity, &request.session, record).await?;
+    let renewed =
+        relay.store.renew_session(&request.session, identity.email.as_deref(), identity.name.as_deref(), now).await?;
+    if !renewed {
+        return Err(Problem::new(Code::SessionRevoked));
+    }
+    let lifetime = relay.config.token_lifetime;
+    let grant = grant(relay, device, &identity, request.session.clone());
+    let token = sign(relay, &grant)?;
+    let response = SessionResponse {
+        access_token: token.expose_secret().to_owned(),
+        issued_token_type: TYPE_ACCESS_TOKEN.to_owned(),
+        token_type: "Bearer".to_owned(),
+        expires_in: lifetime.as_secs(),
+        session: request.session,
+        principal: shown(identity),
+    };
+    Ok((response, posture))
+}
+
+/// The session must be there, alive, of this principal and on this device. Which of these failed is for the log.
+async fn check_session(
+    relay: &Relay,
+    device: &VerifiedDevice,
+    identity: &Identity,
+    id: &SessionId,
+    record: &mut Record,
+) -> Result<(), Problem> {
+    let unknown = |record: &mut Record, why: &str| {
+        record.detail = Some(why.to_owned());
+        Err(Problem::new(Code::SessionUnknown))
+    };
+    match relay.store.session(id).await? {
+        None => unknown(record, "there is no such session"),
+        Some(session) if session.device != *device.id() => unknown(record, "the session is of another device"),
+        Some(session) if session.principal != identity.key => unknown(record, "the session is of another principal"),
+        Some(session) if session.ended => Err(Problem::new(Code::SessionRevoked)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn grant(relay: &Relay, device: &VerifiedDevice, identity: &Identity, session: SessionId) -> SessionGrant {
+    SessionGrant {
+        session,
+        principal: identity.key.clone(),
+        device: device.id().clone(),
+        certificate: device.thumbprint().to_owned(),
+        client_id: identity.client_id.clone().unwrap_or_else(|| relay.config.provider.client_id.clone()),
+        email: identity.email.clone(),
+        name: identity.name.clone(),
+        groups: identity.groups.clone(),
+        acr: identity.acr.clone(),
+        amr: identity.amr.clone(),
+        auth_time: identity.auth_time,
+    }
+}
+
+fn sign(relay: &Relay, grant: &SessionGrant) -> Result<SecretString, Problem> {
+    let jti = u128::from_be_bytes(random()?);
+    relay.signer.sign(grant, relay.clock.now(), relay.config.token_lifetime, jti).map_err(|error| match error {
+        TokenError::TooLarge => Problem::new(Code::IdentityTokenInvalid).detail(error.to_string()),
+        TokenError::Key | TokenError::Signing => Problem::new(Code::Internal).detail(error.to_string()),
+    })
+}
+
+fn shown(identity: Identity) -> Principal {
+    Principal {
+        issuer: identity.key.issuer().to_owned(),
+        subject: identity.key.subject().to_owned(),
+        email: identity.email,
+        name: identity.name,
+        groups: identity.groups,
+    }
+}
+
+/// The form's fields. A field that comes twice is refused (RFC 6749 §3.2); one that is not known is ignored.
+fn parse(form: &[u8]) -> Result<SessionRequest, Problem> {
+    let invalid = |why: String| Problem::new(Code::RequestInvalid).detail(why);
+    let mut fields: std::collections::HashMap<String, String> = std::collections::HashMap::new();
+    for (name, value) in form_urlencoded::parse(form) {
+        if fields.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+            return Err(invalid("a field of the form comes twice".to_owned()));
+        }
+    }
+    let mut needed = |name: &str| fields.remove(name).ok_or_else(|| invalid(format!("the form lacks {name}")));
+    Ok(SessionRequest {
+        grant_type: needed("grant_type")?,
+        subject_token: needed("subject_token")?,
+        subject_token_type: needed("subject_token_type")?,
+        session: needed("session")?.parse().map_err(|error| invalid(format!("session: {error}")))?,
+        posture: fields.remove("posture"),
+    })
+}
+
+fn posture(json: &str) -> Result<Posture, Problem> {
+    let invalid = |why: &str| Problem::new(Code::RequestInvalid).detail(why);
+    let posture: Posture =
+        serde_json::from_str(json).map_err(|_| invalid("posture is not a posture report in JSON"))?;
+    let texts = [&posture.os, &posture.os_version, &posture.agent_version, &posture.key_storage];
+    if texts.iter().any(|text| text.chars().count() > POSTURE_TEXT || text.chars().any(char::is_control)) {
+        return Err(invalid("posture holds a text that is too long or has control characters"));
+    }
+    Ok(posture)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_with_a_field_twice_is_refused() {
+        let form = "grant_type=a&subject_token=b&subject_token_type=c&session=00112233445566778899aabbccddeeff";
+        assert!(parse(form.as_bytes()).is_ok());
+        assert!(parse(format!("{form}&session=00112233445566778899aabbccddeeff").as_bytes()).is_err());
+        assert!(parse(form.replace("session=0", "session=../").as_bytes()).is_err());
+        assert!(parse(b"").is_err());
+    }
+
+    #[test]
+    fn posture_texts_are_bounded() {
+        let report = |os: &str| {
+            let (os_version, agent_version, key_storage) = ("1".to_owned(), "1".to_owned(), "keyring".to_owned());
+            let report = Posture { os: os.to_owned(), os_version, agent_version, key_storage, ..Posture::default() };
+            posture(&serde_json::to_string(&report).unwrap())
+        };
+        assert!(report("linux").is_ok());
+        assert!(report(&"x".repeat(129)).is_err());
+        assert!(report("li\u{1b}nux").is_err());
+        assert!(posture("[]").is_err());
+    }
+}
