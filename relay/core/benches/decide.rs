@@ -18,12 +18,12 @@ mod fixture;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fixture::NOW;
+use postern_protocol::control::AppKind;
 use postern_relay_core::access::{Request, Snapshot, decide};
 use postern_relay_core::app::AppTable;
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::policy::Policy;
 use postern_relay_core::token::{TokenVerifier, VerifiedSession};
-use postern_protocol::control::AppKind;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,8 +121,13 @@ fn percentiles(name: &str, budget: Duration, call: impl Fn()) {
     times.sort_unstable();
     let at = |share: usize| times[times.len() * share / 1000];
     let verdict = if at(990) <= budget { "within" } else { "OVER" };
-    println!("{name}: p50 {:?}  p90 {:?}  p99 {:?}  p99.9 {:?}  ({verdict} the budget of {budget:?} at p99)",
-        at(500), at(900), at(990), at(999));
+    println!(
+        "{name}: p50 {:?}  p90 {:?}  p99 {:?}  p99.9 {:?}  ({verdict} the budget of {budget:?} at p99)",
+        at(500),
+        at(900),
+        at(990),
+        at(999)
+    );
 }
 
 criterion_group!(decide_benches, benches);

@@ -74,7 +74,9 @@ pub(crate) fn device() -> VerifiedDevice {
 
 pub(crate) fn grant(device: &VerifiedDevice, subject: &str, groups: &[&str]) -> SessionGrant {
     SessionGrant {
-        session: SessionId::from_random(u128::from_be_bytes(binding::sha256(subject.as_bytes())[..16].try_into().unwrap())),
+        session: SessionId::from_random(u128::from_be_bytes(
+            binding::sha256(subject.as_bytes())[..16].try_into().unwrap(),
+        )),
         principal: PrincipalKey::new(PROVIDER, subject).unwrap(),
         device: device.id().clone(),
         certificate: device.thumbprint().into(),

@@ -223,9 +223,23 @@ fn a_refusal_speaks_the_authors_words_and_never_the_policy() {
 #[test]
 fn a46_no_spelling_of_a_path_slips_past_a_rule() {
     for path in [
-        "/admin/users", "/%61dmin/users", "/admin%2Fusers", "/%2561dmin%2fusers", "/admin;x/users",
-        "/admin;/users", "/;/admin/users", "//admin/users", "/./admin/users", "/x/../admin/users", "/%2e%2e/admin/users",
-        "/\\admin/users", "/%5cadmin/users", "/admin/%2e/users", "/%2561dmin/users", "/admin%00/users", "/x#/admin/users",
+        "/admin/users",
+        "/%61dmin/users",
+        "/admin%2Fusers",
+        "/%2561dmin%2fusers",
+        "/admin;x/users",
+        "/admin;/users",
+        "/;/admin/users",
+        "//admin/users",
+        "/./admin/users",
+        "/x/../admin/users",
+        "/%2e%2e/admin/users",
+        "/\\admin/users",
+        "/%5cadmin/users",
+        "/admin/%2e/users",
+        "/%2561dmin/users",
+        "/admin%00/users",
+        "/x#/admin/users",
     ] {
         let code = Case::asking(get("wiki", path)).code();
         assert!(matches!(code, Some(Code::PolicyDenied | Code::PathAmbiguous)), "{path}: {code:?}");
@@ -319,7 +333,10 @@ fn a50_concurrent_decisions_cross_no_wires() {
                 for round in 0..1500 {
                     let n = (round * 7 + worker * 13) % people.len();
                     let (wiki, git) = (&people[n], Case { request: get("git", "/"), ..people[n].clone() });
-                    let git = Case { request: Request { posture: wiki.request.posture.clone(), ..git.request.clone() }, ..git };
+                    let git = Case {
+                        request: Request { posture: wiki.request.posture.clone(), ..git.request.clone() },
+                        ..git
+                    };
                     let staff = n % 2 == 0;
                     let subject = format!("user-{n}");
                     for (case, allowed) in [(wiki, staff), (&git, !staff)] {

@@ -13,9 +13,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A request with this key that asks for everything it should not get.
 fn greedy(key: &KeyPair) -> String {
     let mut params = CertificateParams::new(["relay.corp.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
-    params.subject_alt_names.push(SanType::URI(
-        "spiffe://corp.example/device/00000000000000000000000000000000".try_into().unwrap(),
-    ));
+    params
+        .subject_alt_names
+        .push(SanType::URI("spiffe://corp.example/device/00000000000000000000000000000000".try_into().unwrap()));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any, ExtendedKeyUsagePurpose::ServerAuth];

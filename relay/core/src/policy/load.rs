@@ -6,10 +6,11 @@ use super::SCHEMA;
 use crate::app::AppTable;
 use crate::limits::MAX_POLICY_BYTES;
 use cedar_policy::{
-    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning, Validator,
+    Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, ValidationWarning,
+    Validator,
 };
 use miette::Diagnostic;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -113,10 +114,14 @@ impl Loader<'_> {
     }
 
     /// Reports what Cedar says of the statement that begins at `start`.
-    fn diagnostic(&mut self, start: usize, told: &dyn Diagnostic, prefix: &str) {
+    fn diagnostic(&mut self, start: usize, told: &dyn Diagnostic) {
         let label = told.labels().and_then(|mut labels| labels.next());
         let offset = label.as_ref().map_or(0, miette::LabeledSpan::offset);
-        let mut message = format!("{prefix}{told}");
+        let mut message = told.to_string();
+        // The validator names policies by our numbers, which say nothing to the reader.
+        if let Some((_, rest)) = message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
+            message = rest.to_owned();
+        }
         let hints = [label.and_then(|label| label.label().map(String::from)), told.help().map(|help| help.to_string())];
         for hint in hints.into_iter().flatten().filter(|hint| !hint.is_empty()) {
             message.push_str(&format!(" ({hint})"));
@@ -130,7 +135,7 @@ impl Loader<'_> {
             Ok(policy) => Some(policy),
             Err(errors) => {
                 for error in errors.iter() {
-                    self.diagnostic(range.start, error, "");
+                    self.diagnostic(range.start, error);
                 }
                 None
             }
@@ -217,10 +222,12 @@ impl Loader<'_> {
         let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
         let start = |id: &PolicyId| starts.get(id).copied().unwrap_or(0);
         for error in result.validation_errors() {
-            self.diagnostic(start(error.policy_id()), error, "");
+            self.diagnostic(start(error.policy_id()), error);
         }
-        for warning in result.validation_warnings().filter(|warning| is_fault(warning)) {
-            self.diagnostic(start(warning.policy_id()), warning, "");
+        let faulty: HashSet<&PolicyId> = result.validation_errors().map(ValidationError::policy_id).collect();
+        // A policy with an error often never applies either; that is no second fault.
+        for warning in result.validation_warnings().filter(|w| is_fault(w) && !faulty.contains(w.policy_id())) {
+            self.diagnostic(start(warning.policy_id()), warning);
         }
     }
 }

@@ -1,1 +1,318 @@
-//! Tests.
+//! Policies: faults with their places, advice, and slices that never change an answer.
+
+use super::*;
+use crate::access::{Action as Asked, PostureReport, Request as Request_};
+use crate::fixture::{self, NOW, apps, connect, device, get, posture, session};
+use crate::token::VerifiedSession;
+use cedar_policy::{Authorizer, Context, Decision, Entity, PolicySet, Schema};
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn load(text: &str) -> Result<Policy, Vec<PolicyFault>> {
+    Policy::load(text, apps())
+}
+
+/// The faults of `text` as `line:column message`, one a line.
+fn faults(text: &str) -> Vec<(usize, usize, String)> {
+    let faults = load(text).expect_err("a fault");
+    faults.into_iter().map(|fault| (fault.line, fault.column, fault.message)).collect()
+}
+
+fn asked(policy: &Policy, session: &VerifiedSession, request: &Request_, path: &str) -> Verdict {
+    policy.ask(&request.app, &Facts { session, request, path, now: NOW })
+}
+
+#[test]
+fn the_sample_loads_for_the_apps_it_names_and_so_does_all_it_offers() {
+    let sample = load(Policy::sample()).unwrap();
+    assert_eq!(sample.len(), 2);
+    let (commented, mut offered) = (Policy::sample().split_once("// ---- More").unwrap().1, String::new());
+    let mut lines = commented.lines().skip(1).filter_map(|line| line.strip_prefix("//"));
+    // The prose before each rule ends at an empty comment line.
+    while lines.by_ref().any(|line| line.trim_start().is_empty()) {
+        for line in lines.by_ref() {
+            offered.push_str(line);
+            offered.push('\n');
+            if line.ends_with(';') {
+                break;
+            }
+        }
+    }
+    assert_eq!(load(&offered).unwrap().len(), 4, "{offered}");
+    assert_eq!(load(&format!("{}{offered}", Policy::sample())).unwrap().len(), 6);
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let text = r#"// A file with one slip in each rule.
+@id("a") permit(principal in Group::"staff", action, resource == App::"wikki");
+@id("b") permit(principal, action, resource) when { context.postur };
+permit(principal, action, resource);
+@id("a") permit(principal, action == Action::"delete", resource);
+@id("c") permit(principal in Grp::"staff", action, resource
+  == App::"wiki");
+@id("d") permit(principal, action, resource) when { context.path like "/x" };
+@id("e") permit(principal action, resource);
+@id("f") @reasn("x") permit(principal, action, resource in AppGroup::"intern");
+@id("g") permit(principal == ?principal, action, resource);
+@id("h") @fix("") permit(principal, action, resource) when { 1 == "1" };
+@id("j") permit(principal, action == Action::"connect", resource) when { context.auth_age < 5 };
+@id("k") forbid(principal, action, resource) when { false };
+@id("no spaces") permit(principal, action, resource);
+@id("m") permit(principal, action, resource)"#;
+    let found = faults(text);
+    let shown = format!("{found:#?}");
+    let at = |line, column, part: &str| {
+        let hit = found.iter().any(|(l, c, message)| (*l, *c) == (line, column) && message.contains(part));
+        assert!(hit, "{line}:{column} {part}\nin {shown}");
+    };
+    at(2, 66, "no app App::\"wikki\"");
+    at(3, 53, "postur");
+    at(4, 1, "@id");
+    at(5, 1, "line 2 already");
+    at(5, 38, "delete");
+    at(6, 30, "Grp");
+    at(8, 53, "path");
+    at(9, 27, "unexpected token");
+    at(10, 1, "@reasn");
+    at(10, 60, "no app group AppGroup::\"intern\"");
+    at(11, 30, "template");
+    at(12, 1, "@fix");
+    at(12, 1, "impossible");
+    at(13, 74, "auth_age");
+    at(14, 1, "impossible");
+    at(15, 1, "@id");
+    at(16, 45, "unexpected end of input");
+    assert_eq!(found.iter().filter(|fault| fault.0 == 1 || fault.2.contains("for policy")).count(), 0, "{shown}");
+}
+
+#[test]
+fn comments_strings_and_empty_files_are_no_statements() {
+    assert!(load("").unwrap().is_empty());
+    assert!(load("// permit(principal, action, resource);\n\n").unwrap().is_empty());
+    let text = "@id(\"a\") @note(\"; // \\\" ;\") permit(principal, action, resource) // ; \"\n;\n";
+    assert_eq!(load(text).unwrap().len(), 1);
+    assert_eq!(faults("\u{e9}").len(), 1);
+    assert!(load(&" ".repeat(crate::limits::MAX_POLICY_BYTES + 1)).is_err());
+}
+
+#[test]
+fn optional_attributes_must_be_asked_for() {
+    for (text, good) in [
+        ("when { context.posture.firewall }", false),
+        ("when { context has posture && context.posture.firewall }", false),
+        ("when { context has posture.firewall && context.posture.firewall }", true),
+        ("when { context has acr && context.acr == \"urn:mfa\" }", true),
+        ("when { context.acr == \"urn:mfa\" }", false),
+        ("when { context.posture.self_asserted }", false),
+        ("when { context.amr.contains(\"otp\") }", true),
+        ("when { principal.email == \"boss@corp.example\" }", false),
+        ("when { principal.subject == \"1001\" }", true),
+        ("when { context.source_ip.isInRange(ip(\"10.0.0.0/8\")) }", true),
+        ("when { context.source_ip.isInRange(ip(context.host)) }", false),
+        ("when { context.time > datetime(\"2030-01-01\") && context.weekday < 6 }", true),
+        ("when { context.device == Device::\"00112233445566778899aabbccddeeff\" }", true),
+    ] {
+        let text = format!("@id(\"a\") permit(principal, action, resource) {text};");
+        assert_eq!(load(&text).is_ok(), good, "{text}");
+    }
+}
+
+#[test]
+fn a24_nothing_self_asserted_passes_for_attested() {
+    let rule = "@id(\"a\") permit(principal, action, resource) when { context has posture && !context.posture.self_asserted };";
+    let (policy, session) = (load(rule).unwrap(), session(&device(), "alice", &[]));
+    let mut request = get("wiki", "/");
+    request.posture = Some(posture(Duration::ZERO));
+    assert!(!asked(&policy, &session, &request, "/").allowed);
+}
+
+#[test]
+fn a_rule_that_fails_to_evaluate_opens_nothing() {
+    // Arithmetic can overflow in spite of the types; Cedar would pass over such a forbid.
+    let overflow = "when { context.weekday * 9223372036854775807 > 0 }";
+    let permit = "@id(\"p\") permit(principal, action, resource);";
+    let session = session(&device(), "alice", &[]);
+    let ask = |text: &str| asked(&load(text).unwrap(), &session, &get("wiki", "/"), "/");
+    assert!(ask(permit).allowed);
+    let failed = ask(&format!("{permit} @id(\"f\") forbid(principal, action, resource) {overflow};"));
+    assert!(!failed.allowed && failed.policies == ["f"] && failed.fix.is_some());
+    assert!(!ask(&format!("@id(\"f\") permit(principal, action, resource) {overflow};")).allowed);
+    assert!(ask(&format!("{permit} @id(\"q\") permit(principal, action, resource) {overflow};")).allowed);
+}
+
+#[test]
+fn advice_comes_from_the_permit_that_fits_best() {
+    let text = r#"
+        @id("any") @fix("any") permit(principal in Group::"a", action, resource);
+        @id("group") @fix("group") permit(principal in Group::"b", action, resource in AppGroup::"internal");
+        @id("own") @fix("own") @reason("why") permit(principal in Group::"c", action, resource == App::"wiki");
+        @id("mine") @fix("mine") permit(principal in Group::"d", action, resource) when { context has acr };
+        @id("no1") forbid(principal, action == Action::"request", resource) when { context.path == "/1" || context.path == "/2" };
+        @id("no2") @reason("no2") forbid(principal, action == Action::"request", resource) when { context.path == "/2" };"#;
+    let (policy, device) = (load(text).unwrap(), device());
+    let told = |groups: &[&str], app: &str, path: &str| {
+        let verdict = asked(&policy, &session(&device, "alice", groups), &get(app, path), path);
+        assert!(!verdict.allowed);
+        (verdict.reason.unwrap(), verdict.fix.unwrap_or_default())
+    };
+    assert_eq!(told(&[], "wiki", "/"), ("why".into(), "own".into()));
+    assert_eq!(told(&[], "vault", "/").1, "group");
+    assert_eq!(told(&[], "git", "/").1, "any");
+    assert_eq!(told(&["d"], "wiki", "/").1, "mine", "its scope fits: only the condition failed");
+    assert_eq!(told(&["c"], "wiki", "/1").0, "A rule forbids this.");
+    assert_eq!(told(&["c"], "wiki", "/2").0, "no2", "the one that has something to say");
+    assert_eq!(asked(&policy, &session(&device, "a", &["c"]), &get("wiki", "/2"), "/2").policies, ["no1", "no2"]);
+    let silent = load("@id(\"a\") permit(principal in Group::\"x\", action, resource);").unwrap();
+    assert!(asked(&silent, &session(&device, "a", &[]), &get("wiki", "/"), "/").reason.is_some());
+}
+
+#[test]
+fn contexts_conform_to_the_schema() {
+    let (schema, _) = Schema::from_cedarschema_str(SCHEMA).unwrap();
+    let device = device();
+    let mut grant = fixture::grant(&device, "alice", &["staff"]);
+    for full in [true, false] {
+        if full {
+            grant.acr = Some("urn:mfa".into());
+        } else {
+            (grant.acr, grant.auth_time) = (None, None);
+            grant.amr.clear();
+        }
+        let session = fixture::session_signer().verifier().verify(&fixture::bearer(&grant)).unwrap();
+        for (mut request, action) in
+            [(get("wiki", "/"), entity::request_action()), (connect("db", 5432), entity::connect_action())]
+        {
+            for source in ["192.0.2.7", "2001:db8::1", "::ffff:10.0.0.1"] {
+                request.source = source.parse().unwrap();
+                request.posture = full.then(|| posture(Duration::ZERO));
+                let facts = Facts { session: &session, request: &request, path: "/", now: NOW };
+                let app = entity::app_uid(apps().get(&request.app).unwrap());
+                let uid = session.subject().uid().clone();
+                Request::new(uid, action.clone(), app, context::build(&facts).unwrap(), Some(&schema)).unwrap();
+            }
+        }
+        let entities = [session.subject().entity().clone(), entity::app_entity(apps().iter().next().unwrap()).unwrap()];
+        Entities::from_entities(entities, Some(&schema)).unwrap();
+    }
+}
+
+/// Cedar's own answer over the whole policy, with nothing of ours between but the building of the request.
+fn whole(set: &PolicySet, session: &VerifiedSession, request: &Request_, path: &str) -> (bool, Vec<String>) {
+    let apps = apps();
+    let app = apps.get(&request.app).unwrap();
+    let subject = session.subject();
+    let context: Context = context::build(&Facts { session, request, path, now: NOW }).unwrap();
+    let action = match request.action {
+        Asked::Request { .. } => entity::request_action(),
+        Asked::Connect { .. } => entity::connect_action(),
+    };
+    let question = Request::new(subject.uid().clone(), action, entity::app_uid(app), context, None).unwrap();
+    // Every group is an entity here, as Cedar's documents have it.
+    let groups =
+        session.groups().iter().map(|group| Entity::new_no_attrs(entity::group_uid(group), Default::default()));
+    let app_groups =
+        app.groups.iter().map(|group| Entity::new_no_attrs(entity::app_group_uid(group), Default::default()));
+    let known = [subject.entity().clone(), entity::app_entity(app).unwrap()];
+    let entities = Entities::from_entities(known.into_iter().chain(groups).chain(app_groups), None).unwrap();
+    let response = Authorizer::new().is_authorized(&question, set, &entities);
+    assert_eq!(response.diagnostics().errors().count(), 0);
+    let mut determining: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+    determining.sort();
+    (response.decision() == Decision::Allow, determining)
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    let effect = prop_oneof![3 => Just("permit"), 1 => Just("forbid")];
+    let principal = prop_oneof![
+        2 => Just("principal".to_owned()),
+        1 => Just("principal is User".to_owned()),
+        1 => Just(format!("principal == User::\"{}#alice\"", fixture::PROVIDER)),
+        1 => Just(format!("principal in User::\"{}#bob\"", fixture::PROVIDER)),
+        4 => "[a-d]".prop_map(|group| format!("principal in Group::\"{group}\"")),
+        2 => "[a-d]".prop_map(|group| format!("principal is User in Group::\"{group}\"")),
+    ];
+    let action = prop_oneof![
+        2 => Just("action"),
+        1 => Just("action == Action::\"request\""),
+        1 => Just("action == Action::\"connect\""),
+        1 => Just("action in [Action::\"connect\", Action::\"request\"]"),
+    ];
+    let resource = prop_oneof![
+        2 => Just("resource"),
+        1 => Just("resource is App"),
+        2 => Just("resource == App::\"wiki\""),
+        1 => Just("resource in App::\"db\""),
+        2 => Just("resource in AppGroup::\"internal\""),
+        1 => Just("resource is App in AppGroup::\"internal\""),
+        1 => Just("resource == App::\"git\""),
+    ];
+    let condition = prop_oneof![
+        3 => Just(""),
+        1 => Just("when { context has path && context.path like \"/a*\" }"),
+        1 => Just("unless { principal in Group::\"c\" }"),
+        1 => Just("when { context has posture.disk_encrypted && context.posture.disk_encrypted }"),
+        1 => Just("when { resource in AppGroup::\"internal\" && resource.kind == \"http\" }"),
+        1 => Just("unless { context.source_ip.isInRange(ip(\"192.0.2.0/24\")) }"),
+    ];
+    let possible = |a: &str, c: &str| a != "action == Action::\"connect\"" || !c.contains("path");
+    (effect, principal, action, resource, condition)
+        .prop_filter("no stream has a path", move |(_, _, a, _, c)| possible(a, c))
+        .prop_map(|(e, p, a, r, c)| format!("{e}({p}, {a}, {r}) {c};"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Slicing drops no rule that could apply: answer and determining rules are those of the whole policy.
+    #[test]
+    fn a_slice_answers_as_the_whole_policy(
+        rules in prop::collection::vec(rule(), 0..12),
+        subject in "(alice|bob|eve)",
+        groups in prop::collection::btree_set("[a-e]", 0..4),
+        app in "(wiki|git|db|vault)",
+        path in "/[ab]{0,2}",
+        healthy: bool,
+    ) {
+        let text: String = rules.iter().enumerate().map(|(n, rule)| format!("@id(\"r{n}\") {rule}\n")).collect();
+        let rules = load::rules(&text, &apps()).unwrap();
+        let slices = slice::by_app(&rules, &apps()).unwrap();
+        let policy = Policy { apps: apps(), slices, count: rules.len() };
+        let set = PolicySet::from_policies(rules.into_iter().map(|rule| rule.policy)).unwrap();
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        static DEVICE: std::sync::LazyLock<crate::certificate::VerifiedDevice> = std::sync::LazyLock::new(device);
+        let session = session(&DEVICE, &subject, &groups);
+        let mut request = if app == "db" { connect(&app, 5432) } else { get(&app, &path) };
+        request.posture = healthy.then(|| posture(Duration::ZERO));
+        let mut verdict = asked(&policy, &session, &request, &path);
+        verdict.policies.sort();
+        prop_assert_eq!((verdict.allowed, verdict.policies), whole(&set, &session, &request, &path));
+    }
+
+    /// A30: any text ends in a policy or in faults whose places lie within it.
+    #[test]
+    fn a30_fuzzed_policies_never_panic(text in "(permit|forbid|\\(|\\)|;|@id|\"|//|\n|\\\\|principal|,|when|\\{|\\}|[ -~]|\u{e9}){0,20}") {
+        if let Err(faults) = load(&text) {
+            prop_assert!(!faults.is_empty());
+            for fault in faults {
+                prop_assert!(fault.line >= 1 && fault.line <= text.lines().count().max(1) + 1 && fault.column >= 1);
+            }
+        }
+    }
+
+    /// Total: whatever a device reports, the question can be asked.
+    #[test]
+    fn any_report_and_time_can_be_judged(os in ".*", host in ".*", at: u64, now in 0u64..253_402_300_799_000) {
+        let report = PostureReport {
+            posture: postern_protocol::control::Posture { os, ..Default::default() },
+            at: postern_protocol::Timestamp::from_millis(at),
+        };
+        static DEVICE: std::sync::LazyLock<crate::certificate::VerifiedDevice> = std::sync::LazyLock::new(device);
+        let session = session(&DEVICE, "alice", &[]);
+        let mut request = get("wiki", "/");
+        (request.host, request.posture) = (host, Some(Arc::new(report)));
+        let now = postern_protocol::Timestamp::from_millis(now);
+        let facts = Facts { session: &session, request: &request, path: "/", now };
+        prop_assert!(context::build(&facts).is_some());
+    }
+}

@@ -137,7 +137,9 @@ fn a06_unsigned_and_confused_algorithms_are_refused() {
     }
     // HS256 keyed with each public form an attacker can get hold of.
     let modulus = IDP.keys[1]["n"].as_str().unwrap();
-    for secret in [modulus.as_bytes().to_vec(), URL_SAFE_NO_PAD.decode(modulus).unwrap(), IDP.keys[1].to_string().into()] {
+    for secret in
+        [modulus.as_bytes().to_vec(), URL_SAFE_NO_PAD.decode(modulus).unwrap(), IDP.keys[1].to_string().into()]
+    {
         for kid in [Some("rsa"), None] {
             let head = header(None, Algorithm::HS256, kid);
             let token = encode(&head, &id_claims(), &EncodingKey::from_secret(&secret)).unwrap();
@@ -179,9 +181,18 @@ fn a11_a_header_cannot_bring_its_own_key() {
 fn a07_times_are_numbers_and_present() {
     let (past, future) = (NOW.seconds() - 10, NOW.seconds() + 600);
     for bad in [
-        json!({ "exp": future.to_string() }), json!({ "exp": null }), json!({ "exp": [future] }), json!({ "exp": -1 }),
-        json!({ "exp": true }), json!({ "iat": null }), json!({ "iat": past.to_string() }), json!({ "iat": {} }),
-        json!({ "nbf": past.to_string() }), json!({ "nbf": future }), json!({ "iat": future }), json!({ "exp": 1e300 }),
+        json!({ "exp": future.to_string() }),
+        json!({ "exp": null }),
+        json!({ "exp": [future] }),
+        json!({ "exp": -1 }),
+        json!({ "exp": true }),
+        json!({ "iat": null }),
+        json!({ "iat": past.to_string() }),
+        json!({ "iat": {} }),
+        json!({ "nbf": past.to_string() }),
+        json!({ "nbf": future }),
+        json!({ "iat": future }),
+        json!({ "exp": 1e300 }),
         json!({ "auth_time": "1" }),
     ] {
         assert!(is_invalid(&id_with(bad.clone())), "{bad}");
@@ -205,11 +216,21 @@ fn old_and_ended_tokens_are_stale() {
 #[test]
 fn a08_tokens_for_others_are_refused() {
     for bad in [
-        json!({ "aud": "other" }), json!({ "aud": ["other"] }), json!({ "aud": null }), json!({ "aud": [] }),
-        json!({ "aud": 7 }), json!({ "aud": "postern2" }), json!({ "aud": "Postern" }), json!({ "azp": "other" }),
-        json!({ "aud": ["postern", "other"] }), json!({ "aud": ["postern", "other"], "azp": "other" }),
-        json!({ "aud": [{ "postern": 1 }, "postern"] }), json!({ "iss": "https://evil.example" }),
-        json!({ "iss": format!("{PROVIDER}/") }), json!({ "iss": null }), json!({ "aud": "https://relay.corp.example" }),
+        json!({ "aud": "other" }),
+        json!({ "aud": ["other"] }),
+        json!({ "aud": null }),
+        json!({ "aud": [] }),
+        json!({ "aud": 7 }),
+        json!({ "aud": "postern2" }),
+        json!({ "aud": "Postern" }),
+        json!({ "azp": "other" }),
+        json!({ "aud": ["postern", "other"] }),
+        json!({ "aud": ["postern", "other"], "azp": "other" }),
+        json!({ "aud": [{ "postern": 1 }, "postern"] }),
+        json!({ "iss": "https://evil.example" }),
+        json!({ "iss": format!("{PROVIDER}/") }),
+        json!({ "iss": null }),
+        json!({ "aud": "https://relay.corp.example" }),
     ] {
         assert!(is_invalid(&id_with(bad.clone())), "{bad}");
     }
