@@ -1,6 +1,5 @@
 //! Node, new enough for the OpenID provider, and the provider's packages.
 
-use crate::packages::{Consent, NODEJS, NPM, install};
 use crate::run::{Failure, Outcome, output, path_with, root, run, target};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,9 +9,9 @@ const OLDEST: u32 = 20;
 /// The version of npm's `node` package, which holds the program itself.
 const PACKAGE: &str = "node@22";
 
-/// Makes sure of Node and the packages in `tests/node`; the directory to put before the search path, if any.
+/// Makes sure of a Node that is new enough and of the packages in `tests/node`; the directory to put before the
+/// search path, if any. Node of whatever age and npm are there already.
 pub(crate) fn prepare() -> Outcome<Option<PathBuf>> {
-    install(&[NODEJS, NPM], Consent::Given)?;
     let own = if version(Path::new("node")) >= Some(OLDEST) { None } else { Some(newer()?) };
     let programs = root().join("tests/node");
     if !installed(&programs) {

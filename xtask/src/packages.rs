@@ -70,8 +70,8 @@ pub(crate) fn install(wanted: &[Package], consent: Consent) -> Outcome {
     if consent == Consent::Ask && !agreed()? {
         return Err(Failure::new(format!("not installed; as root you can: {by_hand}")));
     }
-    run(apt(&["update"])?.arg("-q"))?;
-    run(apt(&["install", "-y", "--no-install-recommends"])?.args(&names))?;
+    run(&mut apt(&["-q", "update"])?)?;
+    run(apt(&["-q", "install", "-y", "--no-install-recommends"])?.args(&names))?;
     match missing.iter().find(|package| !(package.there)()) {
         Some(package) => {
             Err(Failure::new(format!("{} was installed, but does not bring what it should", package.name)))
@@ -93,7 +93,8 @@ fn agreed() -> Outcome<bool> {
 
 /// apt-get as root, which waits for another one to finish and asks nothing.
 fn apt(arguments: &[&str]) -> Outcome<Command> {
-    const APT: [&str; 5] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=400"];
+    const APT: [&str; 7] =
+        ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=400", "-o", "Dpkg::Use-Pty=0"];
     let root = output(Command::new("id").arg("-u")).as_deref() == Some("0");
     if !root && find("sudo").is_none() {
         return Err(Failure::new(format!("as root, run: apt-get {}", arguments.join(" "))));

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test, in the order of how soon they fail.
 
-use crate::packages::{CURL, Consent, DBUS, KEYRING, NGINX, POSTGRES, PSQL, SECRET_TOOL, install};
+use crate::packages::{CURL, Consent, DBUS, KEYRING, NGINX, NODEJS, NPM, POSTGRES, PSQL, SECRET_TOOL, install};
 use crate::run::{Failure, Outcome, build_programs, cargo, output, path_with, run, run_reading, target};
 use crate::{node, run::shown};
 use clap::ValueEnum;
@@ -97,7 +97,7 @@ fn deny(online: bool) -> Outcome {
 
 fn tests(tally: &mut Tally) -> Outcome<String> {
     // Debian starts nginx and postgresql as services when it installs them; the tests start their own beside them.
-    install(&[CURL, DBUS, KEYRING, SECRET_TOOL, NGINX, POSTGRES, PSQL], Consent::Given)?;
+    install(&[CURL, DBUS, KEYRING, SECRET_TOOL, NGINX, POSTGRES, PSQL, NODEJS, NPM], Consent::Given)?;
     let node = node::prepare()?;
     build_programs("dev")?;
     let mut command = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
