@@ -72,6 +72,7 @@ async fn what_to_try(scene: &Scene) -> Result<(), Failure> {
             "As administrator: cut the user off, then try again",
             format!("{postern_relay} revoke user {subject} --config {relay}"),
         ),
+        ("As administrator: let the user back in", format!("{postern_relay} restore user {subject} --config {relay}")),
         ("As administrator: prove the audit log", format!("{postern_relay} audit verify --config {relay}")),
         ("Watch the decisions", format!("tail -f {}", quoted(&scene.audit))),
     ] {

@@ -33,7 +33,7 @@ impl Keyring {
         command.env_remove("DBUS_SESSION_BUS_ADDRESS").env_remove("GNOME_KEYRING_CONTROL").env_remove("DISPLAY");
         let mut process = Process::start("keyring", &mut command, dir.join("keyring.log"))?;
         let bus = process.line("the address of its bus").await?;
-        Ok(Some(Self { bus, process }))
+        Ok(Some(Self { bus, process: process.ending_with_stdin() }))
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Process {
     log: PathBuf,
     stdin: Option<ChildStdin>,
     stdout: Option<Lines<BufReader<ChildStdout>>>,
+    ends_with_stdin: bool,
 }
 
 /// The JSON line by which a program says that it is ready.
@@ -64,7 +65,14 @@ impl Process {
             .because(format!("cannot start {name} ({program})"))?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let stdout = child.stdout.take().map(|out| BufReader::new(out).lines());
-        Ok(Self { name, group, log, stdin: child.stdin.take(), stdout, child })
+        Ok(Self { name, group, log, stdin: child.stdin.take(), stdout, ends_with_stdin: false, child })
+    }
+
+    /// Marks a program that ends by itself, and tidily, when its standard input closes.
+    #[must_use]
+    pub(crate) fn ending_with_stdin(mut self) -> Self {
+        self.ends_with_stdin = true;
+        self
     }
 
     /// The next line of its standard output.
@@ -107,6 +115,9 @@ impl Process {
     /// Asks it to stop; kills it if it does not.
     pub(crate) async fn stop(mut self) {
         self.stdin = None;
+        if self.ends_with_stdin && tokio::time::timeout(STOP, self.child.wait()).await.is_ok() {
+            return;
+        }
         self.signal(Signal::TERM);
         if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);

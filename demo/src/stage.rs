@@ -201,7 +201,7 @@ impl Scene {
 /// With nothing of the person's own environment but the search path: no keyring, configuration or proxy of theirs.
 fn command(bin: &Path, program: &str, home: &Path, runtime: &Path) -> Command {
     let mut command = Command::new(bin.join(program));
-    let kept = ["PATH", "LANG", "LC_ALL", "TERM", "RUST_LOG", "RUST_BACKTRACE"];
+    let kept = ["PATH", "LANG", "LC_ALL", "TERM", "POSTERN_LOG", "RUST_BACKTRACE"];
     command.env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.env("HOME", home).env("XDG_RUNTIME_DIR", runtime).current_dir(home);
     command

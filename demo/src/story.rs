@@ -196,11 +196,25 @@ async fn audit(scene: &Scene, denied: &DecisionId, revoked: &Option<DecisionId>)
         check(log.contains(revoked.as_str()), || format!("no record of decision {revoked}"))?;
     }
     let proof = run(&mut scene.postern_relay(&["audit", "verify"]), b"").await?.ok("postern-relay audit verify")?;
+    let broken = tampered(scene, &log, denied).await?;
     let evidence = Evidence::default()
         .with("record", format!("the denial: {record}"))
         .with("command", "postern-relay audit verify")
-        .with("proof", proof);
+        .with("proof", proof)
+        .with("tampered", broken);
     Ok(((), evidence))
+}
+
+/// What `audit verify` says of a copy in which the denial became something else.
+async fn tampered(scene: &Scene, log: &str, denied: &DecisionId) -> Result<String, Failure> {
+    let forge = |line: &str| {
+        if line.contains(denied.as_str()) { line.replacen("vault", "whoami", 1) } else { line.to_owned() }
+    };
+    let copy = scene.log("audit-copy");
+    std::fs::write(&copy, log.lines().map(|line| forge(line) + "\n").collect::<String>()).because(copy.display())?;
+    let output = run(scene.postern_relay(&["audit", "verify"]).arg(&copy), b"").await?;
+    check(!output.success, || format!("a changed copy passes as genuine: {}", output.stdout))?;
+    Ok(format!("a copy with one record changed is refused: {}{}", output.stdout, output.stderr))
 }
 
 /// Asks for what must be refused: the decision's header and the problem document.
