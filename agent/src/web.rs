@@ -83,6 +83,11 @@ impl Web {
         self.send(request("GET", url, None, Vec::new())?).await
     }
 
+    /// A POST with a form.
+    pub(crate) async fn post_form(&self, url: &Url, form: String) -> Result<Response<Vec<u8>>, WebError> {
+        self.send(request("POST", url, Some("application/x-www-form-urlencoded"), form.into_bytes())?).await
+    }
+
     /// A POST with a JSON body.
     pub(crate) async fn post_json(&self, url: &Url, body: Vec<u8>) -> Result<Response<Vec<u8>>, WebError> {
         self.send(request("POST", url, Some("application/json"), body)?).await
