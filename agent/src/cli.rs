@@ -64,6 +64,8 @@ enum AgentCommand {
         #[arg(long, hide = true)]
         detached: bool,
     },
+    /// Stop the agent that runs in the background; the session stays
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -139,6 +141,7 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
             output.data(&status, |_: &Screen| "Signed out.\n".to_owned())
         }
         Command::Agent(AgentCommand::Run { detached }) => serve::run(&state_dir, config, detached).await,
+        Command::Agent(AgentCommand::Stop) => background::stop(&client(&state_dir)?, output).await,
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{self, LocalApps, LoginEvent, LoginRequest, STREAM_UPGRADE, Status};
+use postern_protocol::local::{self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, Status};
 use postern_protocol::{AppName, Code, Problem};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -64,6 +64,17 @@ impl Client {
         let body = serde_json::to_vec(request).map_err(|error| internal(error.to_string()))?;
         let request = request_to(Method::POST, local::LOGIN).header(CONTENT_TYPE, "application/json");
         Ok(Lines::of(self.call(build(request, body)?).await?.into_body()))
+    }
+
+    /// What happens from now on, the state first.
+    pub async fn events(&self) -> Result<Lines<LocalEvent>, Problem> {
+        Ok(Lines::of(self.call(build(request_to(Method::GET, local::EVENTS), Bytes::new())?).await?.into_body()))
+    }
+
+    /// The process that is the agent.
+    pub async fn process(&self) -> Result<i32, Problem> {
+        let peer = self.reach().await?.peer_cred().map_err(|error| internal(error.to_string()))?;
+        peer.pid().ok_or_else(|| internal("this system does not tell which process the agent is".into()))
     }
 
     /// Opens a stream to a `tcp` app.

@@ -2,9 +2,11 @@
 
 use super::client;
 use super::output::Output;
+use crate::client::Client;
 use crate::state_dir::StateDir;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -20,6 +22,10 @@ const OLD_LOG: &str = "agent.log.1";
 const MAX_LOG: u64 = 4 * 1024 * 1024;
 /// How long an agent may take to be ready. It waits for nothing but the keyring.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long an agent may take to end: calls under way have five seconds.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// A process that is not our child tells its end to nobody.
+const STOP_POLL: Duration = Duration::from_millis(50);
 /// How much of a failed agent's log is shown.
 const SHOWN_LINES: usize = 10;
 const SHOWN_BYTES: u64 = 8 * 1024;
@@ -70,6 +76,21 @@ async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
         Ok(Started::Failed { problem }) => Err(*problem),
         Err(_) => Err(Problem::new(Code::AgentNotRunning).detail(last_words(&state_dir.join(LOG)))),
     }
+}
+
+/// Asks the agent to end and waits until it has.
+pub(super) async fn stop(client: &Client, output: &Output) -> Result<(), Problem> {
+    let failed = |error: io::Error| Problem::new(Code::Internal).detail(format!("cannot stop the agent: {error}"));
+    let agent = Pid::from_raw(client.process().await?).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    kill_process(agent, Signal::TERM).map_err(|error| failed(error.into()))?;
+    let gone = async {
+        while test_kill_process(agent).is_ok() {
+            tokio::time::sleep(STOP_POLL).await;
+        }
+    };
+    tokio::time::timeout(STOP_LIMIT, gone).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
+    output.progress("The agent has stopped. The session stays: postern agent run");
+    Ok(())
 }
 
 /// The end of a log, on one line: a problem's detail has no more.

@@ -141,7 +141,11 @@ impl Screen {
             let place = if local.is_empty() { "-" } else { local };
             let allowed = if entry.allowed { self.paint(GREEN, "allowed") } else { self.paint(RED, "denied ") };
             let description = printable(&entry.description);
-            let line = format!("{:names$}  {kind}  {:places$}  {allowed}  {description}", entry.name, printable(place));
+            let line = format!(
+                "{:names$}  {kind}  {:places$}  {allowed}  {description}",
+                entry.name.as_str(),
+                printable(place)
+            );
             let _ = writeln!(text, "{}", line.trim_end());
             let told = [&entry.reason, &entry.fix].into_iter().flatten();
             let told = told.chain(problem.as_ref().and_then(|problem| problem.detail.as_ref()));

@@ -4,7 +4,7 @@ use super::{accept, forward, page};
 use crate::link::{Body, full};
 use crate::peer::Uid;
 use crate::uplink::Access;
-use ::http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN, REFERER};
+use ::http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN, REFERER, WWW_AUTHENTICATE};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -183,6 +183,10 @@ fn refusal(mut problem: Problem, html: bool) -> Response<Body> {
     let mut response = if html { page::problem(&problem) } else { document(&problem) };
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
+    if problem.status == 401 {
+        // Every 401 names a scheme (RFC 9110 §15.5.2); no browser asks for a password for this one.
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Postern"));
+    }
     headers.insert(headers::CODE, HeaderValue::from_static(problem.code.as_str()));
     if let Some(id) = problem.decision.and_then(|id| HeaderValue::try_from(id.as_str()).ok()) {
         headers.insert(headers::DECISION, id);
