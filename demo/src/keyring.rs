@@ -6,12 +6,22 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 /// The programs that make it.
-const PROGRAMS: [&str; 2] = ["dbus-run-session", "gnome-keyring-daemon"];
+const PROGRAMS: [&str; 3] = ["dbus-run-session", "dbus-send", "gnome-keyring-daemon"];
 
-/// The daemon must be unlocked before anything asks for the service: else the bus starts a locked one. `cat` ends
-/// when the pipe from us closes, however we end, and the bus and the keyring end with it.
-const SCRIPT: &str = "printf demo | gnome-keyring-daemon --unlock --components=secrets >/dev/null; \
-                      echo \"$DBUS_SESSION_BUS_ADDRESS\"; exec cat";
+/// The daemon must be unlocked before anything asks for the service: else the bus starts a locked one. It stays a
+/// child of the script, because one that went to the background may outlive its bus. `cat` ends when the pipe from
+/// us closes, however we end, and the keyring and the bus end with it.
+const SCRIPT: &str = r#"
+printf demo | gnome-keyring-daemon --foreground --unlock --components=secrets >/dev/null & keyring=$!
+there() { dbus-send --session --print-reply --dest=org.freedesktop.DBus / \
+    org.freedesktop.DBus.NameHasOwner string:org.freedesktop.secrets | grep -q true; }
+tries=0
+until there || [ $((tries += 1)) -gt 200 ]; do sleep 0.05; done
+echo "$DBUS_SESSION_BUS_ADDRESS"
+cat
+kill "$keyring"
+wait
+"#;
 
 /// A bus with an unlocked keyring on it.
 pub(crate) struct Keyring {
@@ -41,4 +51,29 @@ impl Keyring {
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::run;
+
+    #[tokio::test]
+    async fn keeps_a_secret_and_leaves_nothing_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::start(dir.path(), dir.path(), dir.path()).await.unwrap();
+        let keyring = keyring.expect("gnome-keyring and dbus-daemon are installed, as cargo xtask test does");
+        let tool = |verb: &[&str]| {
+            let mut tool = Command::new("secret-tool");
+            tool.args(verb).args(["demo", "yes"]).env("DBUS_SESSION_BUS_ADDRESS", &keyring.bus);
+            tool
+        };
+        run(&mut tool(&["store", "--label=x"]), b"canary").await.unwrap().ok("store").unwrap();
+        assert_eq!(run(&mut tool(&["lookup"]), b"").await.unwrap().ok("lookup").unwrap(), "canary");
+        let (bus, lookup) = (keyring.bus.clone(), ["lookup", "demo", "yes"]);
+        keyring.process.stop().await;
+        let gone =
+            run(Command::new("secret-tool").args(lookup).env("DBUS_SESSION_BUS_ADDRESS", bus), b"").await.unwrap();
+        assert!(!gone.success);
+    }
 }
