@@ -141,7 +141,7 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
             output.data(&status, |_: &Screen| "Signed out.\n".to_owned())
         }
         Command::Agent(AgentCommand::Run { detached }) => serve::run(&state_dir, config, detached).await,
-        Command::Agent(AgentCommand::Stop) => background::stop(&client(&state_dir)?, output).await,
+        Command::Agent(AgentCommand::Stop) => background::stop(&state_dir, output).await,
     }
 }
 

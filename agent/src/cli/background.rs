@@ -2,11 +2,10 @@
 
 use super::client;
 use super::output::Output;
-use crate::client::Client;
 use crate::state_dir::StateDir;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -24,7 +23,7 @@ const MAX_LOG: u64 = 4 * 1024 * 1024;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to end: calls under way have five seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// A process that is not our child tells its end to nobody.
+/// The directory's lock is free when the agent has ended, whoever waits for its process.
 const STOP_POLL: Duration = Duration::from_millis(50);
 /// How much of a failed agent's log is shown.
 const SHOWN_LINES: usize = 10;
@@ -78,13 +77,14 @@ async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
     }
 }
 
-/// Asks the agent to end and waits until it has.
-pub(super) async fn stop(client: &Client, output: &Output) -> Result<(), Problem> {
+/// Asks the agent to end and waits until another could start.
+pub(super) async fn stop(state_dir: &Path, output: &Output) -> Result<(), Problem> {
     let failed = |error: io::Error| Problem::new(Code::Internal).detail(format!("cannot stop the agent: {error}"));
-    let agent = Pid::from_raw(client.process().await?).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let process = client(state_dir)?.process().await?;
+    let agent = Pid::from_raw(process).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     kill_process(agent, Signal::TERM).map_err(|error| failed(error.into()))?;
     let gone = async {
-        while test_kill_process(agent).is_ok() {
+        while StateDir::open(state_dir).is_err_and(|problem| problem.code == Code::AgentRunning) {
             tokio::time::sleep(STOP_POLL).await;
         }
     };
