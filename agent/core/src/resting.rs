@@ -6,7 +6,8 @@ use crate::live::Live;
 use crate::machine::State;
 use crate::sign_in::SigningIn;
 use crate::turn::Turn;
-use postern_protocol::{Code, Problem, Retry, Timestamp, local};
+use crate::verdict::Verdict;
+use postern_protocol::{Code, Problem, Timestamp, local};
 
 /// No session.
 #[derive(Debug)]
@@ -39,13 +40,15 @@ impl Resting {
         Self { ending, problem, again, at_start: false }
     }
 
-    /// A sign-in from here did not work: as before, with the newer reason.
-    pub(crate) fn refused(mut self, problem: Problem, turn: &mut Turn) -> Self {
+    /// A sign-in from here did not work: as before, with the newer reason. A service account tries again by itself.
+    pub(crate) fn refused(mut self, account: Account, problem: Problem, turn: &mut Turn) -> Self {
         self.at_start = false;
-        if let Some((_, duty)) = &mut self.again {
-            match problem.code.retry() {
-                Retry::No => duty.stopped(turn.now),
-                _ => duty.failed(turn.now, turn.random()),
+        if account == Account::Service && self.ending != Ending::Revoked {
+            let (_, duty) = self.again.get_or_insert_with(|| (turn.now, Duty::new()));
+            match Verdict::of(problem.code) {
+                Verdict::Later => duty.failed(turn.now, turn.random()),
+                // Asking often with credentials that were refused is how clients get locked.
+                _ => duty.stopped(turn.now),
             }
         }
         // A revocation stays the better explanation than whatever failed after it.

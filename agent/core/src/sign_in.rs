@@ -109,7 +109,7 @@ impl SigningIn {
     }
 
     fn fail(self, problem: Problem, turn: &mut Turn) -> State {
-        State::Resting(Box::new(self.before.refused(problem, turn)))
+        State::Resting(Box::new(self.before.refused(self.account, problem, turn)))
     }
 
     fn ticket(&self) -> Option<Ticket> {

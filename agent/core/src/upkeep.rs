@@ -28,8 +28,8 @@ impl Kind {
     const fn limit(self) -> Option<Duration> {
         match self {
             Self::Save => Some(Duration::from_secs(5 * 60)),
-            Self::Refresh | Self::Renew => Some(Duration::from_secs(60)),
-            Self::Connect | Self::Exchange | Self::Apps => Some(Duration::from_secs(30)),
+            Self::Refresh | Self::Renew | Self::Connect => Some(Duration::from_secs(60)),
+            Self::Exchange | Self::Apps => Some(Duration::from_secs(30)),
             Self::Events => None,
         }
     }

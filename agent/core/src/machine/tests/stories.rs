@@ -179,6 +179,21 @@ fn an_expired_service_account_signs_in_by_itself_but_not_after_a_revocation() {
 }
 
 #[test]
+fn a_service_account_whose_sign_in_fails_tries_again() {
+    let mut world = World::new();
+    world.send(Event::SignIn { account: Account::Service });
+    world.refuse(world.running(any).unwrap(), Code::ProviderUnreachable);
+    assert_eq!(world.machine.state(), local::State::SignedOut);
+    world.tick();
+    world.refuse(world.running(any).unwrap(), Code::SignInFailed);
+    let wait = world.machine.next_deadline().unwrap().since(world.now);
+    assert!(wait >= 10 * MINUTE, "refused credentials are not tried often");
+    world.tick();
+    world.all_goes_well();
+    assert_eq!(world.machine.state(), local::State::Online);
+}
+
+#[test]
 fn without_a_refresh_token_the_session_lasts_as_long_as_its_tokens() {
     let mut world = World::new();
     world.send(Event::SignIn { account: Account::Person });

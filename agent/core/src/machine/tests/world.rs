@@ -54,11 +54,11 @@ impl World {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let moment = Moment { now: self.now, random: self.random };
         self.note(&event);
-        self.log.push((event.clone(), moment));
         let effects = self.machine.handle(event.clone(), moment);
         for effect in &effects {
             self.check(effect, &event);
         }
+        self.log.push((event, moment));
         self.effects.extend(effects);
         self.check_standing();
     }
