@@ -79,7 +79,7 @@ impl Process {
     pub(crate) async fn line(&mut self, what: &str) -> Result<String, Failure> {
         let stdout = self.stdout.as_mut().because("standard output is closed")?;
         let line = within(READY, &format!("{}: {what}", self.name), stdout.next_line()).await?;
-        line.because(self.name)?.because(format!("{} ended before {what}", self.name))
+        line.because(self.name)?.because(format!("ended before {what}: {}", self.last_words(8)))
     }
 
     /// The JSON line that says it is ready.

@@ -105,7 +105,7 @@ fn known_users(users: &[User]) -> String {
         })
         .collect();
     format!(
-        "<table><caption>This is a demonstration: anyone here may be</caption>\n<thead><tr><th scope=\"col\">who</th>\
+        "<table><caption>This is a demonstration. You may sign in as</caption>\n<thead><tr><th scope=\"col\">who</th>\
          <th scope=\"col\">name</th><th scope=\"col\">password</th><th scope=\"col\">groups</th></tr></thead>\n\
          <tbody>{rows}</tbody></table>"
     )
