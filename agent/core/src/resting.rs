@@ -43,8 +43,10 @@ impl Resting {
     /// A sign-in from here did not work: as before, with the newer reason. A service account tries again by itself.
     pub(crate) fn refused(mut self, account: Account, problem: Problem, turn: &mut Turn) -> Self {
         self.at_start = false;
-        if account == Account::Service && self.ending != Ending::Revoked {
-            let (_, duty) = self.again.get_or_insert_with(|| (turn.now, Duty::new()));
+        if account == Account::Service && self.ending != Ending::Revoked && self.again.is_none() {
+            self.again = Some((turn.now, Duty::new()));
+        }
+        if let Some((_, duty)) = &mut self.again {
             match Verdict::of(problem.code) {
                 Verdict::Later => duty.failed(turn.now, turn.random()),
                 // Asking often with credentials that were refused is how clients get locked.

@@ -138,7 +138,7 @@ fn apply(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// No two tasks of a kind (so no refresh token used twice), no token used past its end, nothing but a sign-in after
     /// a revocation, no state without a way on, deadlines always ahead.
