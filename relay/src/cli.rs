@@ -7,10 +7,11 @@ mod revoke;
 
 use crate::clock::Clock;
 use crate::config::{self, Fault, Outline};
+use crate::store::StoreError;
 use crate::{init, serve};
 use clap::{Args, Parser, Subcommand};
 use output::Output;
-use postern_protocol::Problem;
+use postern_protocol::{Code, Problem};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -151,11 +152,9 @@ enum AuditCommand {
 enum Failure {
     /// Mistakes of configuration, policy or keys.
     Faults(Vec<Fault>),
-    /// A refusal that has a code.
+    /// A refusal or failure, with its code.
     Problem(Problem),
-    /// Anything else, in words.
-    Message(String),
-    /// Everything was said already.
+    /// Everything was said already, as data.
     Said,
 }
 
@@ -171,10 +170,20 @@ impl From<Problem> for Failure {
     }
 }
 
-impl Failure {
-    fn message(error: impl std::fmt::Display) -> Self {
-        Self::Message(error.to_string())
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        failed(Code::StoreUnavailable, error)
     }
+}
+
+/// A failure with this code, and what happened.
+fn failed(code: Code, detail: impl std::fmt::Display) -> Failure {
+    Failure::Problem(Problem::new(code).detail(detail.to_string()))
+}
+
+/// The same with advice that fits better than the code's own.
+fn advised(code: Code, detail: impl std::fmt::Display, fix: &str) -> Failure {
+    Failure::Problem(Problem::new(code).detail(detail.to_string()).advice(None, Some(fix.to_owned())))
 }
 
 /// Runs the program.
@@ -182,17 +191,12 @@ pub fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let output = Output { json: common.json };
     match run(&common, command, output) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            match failure {
-                Failure::Faults(faults) => output.faults(&faults),
-                Failure::Problem(problem) => output.problem(&problem),
-                Failure::Message(message) => output.note(&format!("postern-relay: {message}")),
-                Failure::Said => {}
-            }
-            ExitCode::FAILURE
-        }
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Faults(faults)) => output.faults(&faults),
+        Err(Failure::Problem(problem)) => output.problem(&problem),
+        Err(Failure::Said) => {}
     }
+    ExitCode::FAILURE
 }
 
 fn run(common: &Common, command: Command, output: Output) -> Result<(), Failure> {
@@ -201,7 +205,7 @@ fn run(common: &Common, command: Command, output: Output) -> Result<(), Failure>
         Command::Check => check(common, output),
         Command::Serve => {
             let (config, keys) = config::load(&common.config_file()?, common.state_dir.as_deref())?;
-            runtime()?.block_on(serve::serve(config, keys, |ready| output.data(ready))).map_err(Failure::message)
+            Ok(runtime()?.block_on(serve::serve(config, keys, |ready| output.data(ready)))?)
         }
         Command::Revoke { what } => runtime()?.block_on(revoke::revoke(&common.outline()?, what, output)),
         Command::Restore { what } => runtime()?.block_on(revoke::restore(&common.outline()?, what, output)),
@@ -218,7 +222,7 @@ fn run(common: &Common, command: Command, output: Output) -> Result<(), Failure>
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Runtime::new().map_err(Failure::message)
+    tokio::runtime::Runtime::new().map_err(|error| failed(Code::Internal, error))
 }
 
 impl Common {
@@ -230,11 +234,8 @@ impl Common {
         }
         let found = DEFAULTS.iter().map(PathBuf::from).find(|path| path.exists());
         found.ok_or_else(|| {
-            Failure::Message(
-                "there is no ./relay.toml and no /etc/postern/relay.toml\n  \
-                 what to do: give --config FILE, or make a configuration: postern-relay init DIR"
-                    .to_owned(),
-            )
+            let fix = "Give it with --config FILE, or make one: postern-relay init DIR";
+            advised(Code::ConfigInvalid, "there is no ./relay.toml and no /etc/postern/relay.toml", fix)
         })
     }
 
@@ -245,7 +246,8 @@ impl Common {
 }
 
 fn make(dir: &Path, output: Output) -> Result<(), Failure> {
-    init::init(dir, &Clock::new()).map_err(Failure::message)?;
+    init::init(dir, &Clock::new())
+        .map_err(|error| advised(Code::ConfigInvalid, error, "Give a directory in which there is no relay yet."))?;
     let config = dir.join("relay.toml");
     if output.json {
         output.json(&serde_json::json!({ "directory": dir, "config": config }));
@@ -281,12 +283,12 @@ fn check(common: &Common, output: Output) -> Result<(), Failure> {
 
 fn check_policy(common: &Common, file: Option<PathBuf>, output: Output) -> Result<(), Failure> {
     let outline = common.outline()?;
-    let apps = outline.apps.ok_or_else(|| {
-        Failure::Message("the apps of the configuration have mistakes: run postern-relay check".to_owned())
-    })?;
+    let unknown =
+        || advised(Code::ConfigInvalid, "the apps of the configuration have mistakes", "Run: postern-relay check");
+    let apps = outline.apps.ok_or_else(unknown)?;
     let file = file.unwrap_or(outline.policy_file);
-    let text =
-        std::fs::read_to_string(&file).map_err(|error| Failure::Message(format!("{}: {error}", file.display())))?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| failed(Code::ConfigInvalid, format!("{}: {error}", file.display())))?;
     match config::load_policy(&file, &text, apps) {
         Ok(policy) => {
             output.checked(&[], &format!("{}: no mistakes; policies: {}", file.display(), policy.len()));

@@ -155,3 +155,6 @@ fn may_listen(relay: &Relay, device: &VerifiedDevice, session: &VerifiedSession)
     let revoked = snapshot.revocations.cause(device.id(), session.principal(), session.session());
     revoked.is_none() && device.check_validity(relay.clock.now()).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

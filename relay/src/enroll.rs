@@ -181,3 +181,6 @@ fn check_not_revoked(relay: &Relay, csr: &CsrKey, identity: &Identity) -> Result
 fn until(identity: &Identity) -> Timestamp {
     identity.expires.max(identity.issued_at.plus(FRESH)).plus(CLOCK_SKEW * 2)
 }
+
+#[cfg(test)]
+mod tests;

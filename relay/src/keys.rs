@@ -88,9 +88,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn check_dir(&mut self) {
         match std::fs::metadata(self.dir) {
-            Ok(meta) if meta.is_dir() && meta.permissions().mode() & 0o022 != 0 => {
+            Ok(meta) if meta.is_dir() && !is_private(meta.permissions().mode()) => {
                 let fix = format!("chmod 700 {}", self.dir.display());
-                self.faults.push(Fault::of_file(self.dir, "others may write into the directory of the keys", fix));
+                self.faults.push(Fault::of_file(self.dir, "others may look into the directory of the keys", fix));
             }
             _ => {}
         }

@@ -6,6 +6,7 @@
 //! shell around that core: it owns sockets, files, clock, randomness and the store.
 
 pub mod admin;
+pub mod assemble;
 pub mod audit_log;
 pub mod body;
 pub mod ca;
@@ -33,6 +34,8 @@ pub mod state;
 pub mod store;
 pub mod streams;
 pub mod tcp_app;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod upstream;
 

@@ -147,3 +147,6 @@ fn refused(fault: &TokenFault) -> Problem {
     };
     Problem::new(code).detail(fault.to_string())
 }
+
+#[cfg(test)]
+mod tests;

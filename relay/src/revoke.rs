@@ -97,15 +97,17 @@ pub async fn revoke(relay: &Relay, target: Target, event: Event, by: &str) -> Re
 
 /// Takes the revocation of a principal or device back. False: there was none.
 pub async fn restore(relay: &Relay, target: Target) -> Result<bool, Problem> {
-    let at = relay.clock.now();
-    // Here the record comes first: what opens access must be in the log before it does.
-    relay.audit.record(about(&target, Record::event(Event::Restoration, at)).detail("by the administrator")).await?;
     let _one_at_a_time = relay.changes.lock().await;
-    let was = relay.store.restore(&target).await?;
-    change(&relay.snapshot, |revocations| {
-        revocations.remove(&target);
-    });
-    Ok(was)
+    let mut without = (*relay.snapshot.load().revocations).clone();
+    if !without.remove(&target) {
+        return Ok(false);
+    }
+    // Here the record comes first: what opens access must be in the log before it does.
+    let record = about(&target, Record::event(Event::Restoration, relay.clock.now()));
+    relay.audit.record(record.detail("by the administrator")).await?;
+    relay.store.restore(&target).await?;
+    change(&relay.snapshot, |revocations| *revocations = without);
+    Ok(true)
 }
 
 /// Revokes in the store of a relay that does not run.

@@ -1,24 +1,17 @@
 //! `serve`: from a checked configuration to a running relay, and back down in good order.
 
 use crate::admin::AdminSocket;
-use crate::audit_log::{AuditLog, plain};
-use crate::ca::Embedded;
+use crate::assemble::assemble;
+use crate::audit_log::plain;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::identity_header::Assertions;
 use crate::keys::{Authority, Keys};
-use crate::provider::Provider;
 use crate::server_tls::{self, Certificate};
-use crate::state::{Limiters, Relay, posture_map, token_cache};
-use crate::store::Store;
-use crate::{events, log, public, streams, transport, upstream};
-use arc_swap::ArcSwap;
-use governor::{DefaultKeyedRateLimiter, Quota};
+use crate::state::Relay;
+use crate::{log, public, transport};
 use postern_protocol::control::CONTROL_AUTHORITY;
-use postern_relay_core::access::Snapshot;
-use postern_relay_core::audit::{CheckpointSigner, Event};
-use postern_relay_core::identity::AssertionSigner;
-use postern_relay_core::token::{TokenRules, TokenSigner};
+use postern_protocol::{Code, Problem};
+use postern_relay_core::audit::Event;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -30,8 +23,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-/// Name of the store in the state directory.
-pub const STORE: &str = "postern.db";
 /// Name of the file whose lock a running relay holds.
 const LOCK: &str = "relay.lock";
 /// How long what is in flight on the public listener may take to end.
@@ -44,35 +35,38 @@ pub struct StateLock(#[expect(dead_code, reason = "held, not read: the lock ends
 
 impl StateLock {
     /// Takes it, or says who has it.
-    pub fn take(state_dir: &Path) -> Result<Self, String> {
+    pub fn take(state_dir: &Path) -> Result<Self, Problem> {
         let path = state_dir.join(LOCK);
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let failed =
+            |error: std::io::Error| Problem::new(Code::StateDir).detail(format!("{}: {error}", path.display()));
         let mut options = std::fs::OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(format!(
-                "another relay uses the state directory {}\n  what to do: stop it, or give another --state-dir",
-                state_dir.display()
-            )),
+            Err(TryLockError::WouldBlock) => {
+                let detail = format!("another relay uses the state directory {}", state_dir.display());
+                let fix = "Stop it, or give another directory with --state-dir.".to_owned();
+                Err(Problem::new(Code::StateDir).detail(detail).advice(None, Some(fix)))
+            }
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 }
 
 /// Runs the relay until SIGTERM or SIGINT. `ready` gets one line of JSON once everything listens.
-pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Result<(), String> {
+pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Result<(), Problem> {
     log::start();
     let state_dir = config.state_dir.clone();
     make_state_dir(&state_dir)?;
     let _lock = StateLock::take(&state_dir)?;
-    let stop = stop_signals()?;
+    let stop = stop_signals().map_err(internal)?;
     let listening = Listening::open(&config, &keys).await?;
     let running = start(config, keys, &listening).await?;
-    let admin = AdminSocket::bind(&state_dir).map_err(|error| format!("the admin socket: {error}"))?;
+    let admin = AdminSocket::bind(&state_dir)
+        .map_err(|error| Problem::new(Code::StateDir).detail(format!("the admin socket: {error}")))?;
     let relay = running.relay.clone();
     let started = plain(Event::Start, relay.clock.now(), concat!("postern-relay ", env!("CARGO_PKG_VERSION")));
-    relay.audit.record(started).await.map_err(|error| error.to_string())?;
+    relay.audit.record(started).await?;
     ready(&listening.line());
     tracing::info!(issuer = %listening.issuer_text, public = %listening.public, quic = %listening.quic.local_addr(), "the relay serves");
 
@@ -80,13 +74,8 @@ pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Resu
     let helpers = tokio::spawn(keep(running.upkeep, admin, relay.clone()));
     let saving = tokio::spawn(save_checkpoints(relay.clone()));
     let Listening { tcp, quic, .. } = listening;
-    let serving_public = tokio::spawn(public::serve(
-        tcp,
-        running.public_tls,
-        running.router,
-        relay.config.limits.connections,
-        ended.clone(),
-    ));
+    let most = relay.config.limits.connections;
+    let serving_public = tokio::spawn(public::serve(tcp, running.public_tls, running.router, most, ended.clone()));
     let serving_devices = tokio::spawn(quic.serve(relay.clone(), ended.clone()));
 
     stop.await;
@@ -132,21 +121,23 @@ struct Upkeep {
 }
 
 impl Listening {
-    async fn open(config: &Config, keys: &Keys) -> Result<Self, String> {
-        let clock = Clock::new();
-        let device_certificate =
-            Certificate::new(server_tls::issue(&keys.server_ca.issuer, &[CONTROL_AUTHORITY.to_owned()], &clock)?);
-        let tls =
-            transport::Tls { certificate: device_certificate.clone(), device_ca: keys.device_ca.certificate.clone() };
-        let quic = transport::bind(config.listen.quic, tls, &config.limits)
-            .map_err(|error| format!("cannot listen on {} (UDP): {error}", config.listen.quic))?;
+    async fn open(config: &Config, keys: &Keys) -> Result<Self, Problem> {
+        let taken = |address: SocketAddr, transport: &str, error: &dyn std::fmt::Display| {
+            Problem::new(Code::PortInUse).detail(format!("cannot listen on {address} ({transport}): {error}"))
+        };
+        let own_name = [CONTROL_AUTHORITY.to_owned()];
+        let issued = server_tls::issue(&keys.server_ca.issuer, &own_name, &Clock::new()).map_err(internal)?;
+        let device_certificate = Certificate::new(issued);
+        let device_ca = keys.device_ca.certificate.clone();
+        let tls = transport::Tls { certificate: device_certificate.clone(), device_ca };
+        let wanted = config.listen.quic;
+        let quic = transport::bind(wanted, tls, &config.limits).map_err(|error| taken(wanted, "UDP", &error))?;
         let wanted = config.listen.public;
-        let tcp =
-            TcpListener::bind(wanted).await.map_err(|error| format!("cannot listen on {wanted} (TCP): {error}"))?;
-        let public = tcp.local_addr().map_err(|error| error.to_string())?;
+        let tcp = TcpListener::bind(wanted).await.map_err(|error| taken(wanted, "TCP", &error))?;
+        let public = tcp.local_addr().map_err(internal)?;
         let issuer = match &config.issuer {
             Some(issuer) => issuer.clone(),
-            None => Url::parse(&format!("https://{public}")).map_err(|error| error.to_string())?,
+            None => Url::parse(&format!("https://{public}")).map_err(internal)?,
         };
         let issuer_text = issuer.as_str().trim_end_matches('/').to_owned();
         Ok(Self { tcp, quic, public, issuer, issuer_text, device_certificate })
@@ -188,62 +179,22 @@ impl Listening {
     }
 }
 
-async fn start(config: Config, keys: Keys, listening: &Listening) -> Result<Running, String> {
-    let clock = Clock::new();
-    let now = clock.now();
-    let store = Store::open(&config.state_dir.join(STORE)).await.map_err(|error| error.to_string())?;
-    let revocations = store.revocations(now).await.map_err(|error| error.to_string())?;
-    let remembered = store.checkpoint().await.map_err(|error| error.to_string())?;
-    let checkpoints = CheckpointSigner::from_pkcs8(&keys.audit).map_err(|error| error.to_string())?;
-    let audit = AuditLog::open(&config.audit_file, checkpoints, remembered.as_ref(), clock.clone())
-        .map_err(|error| format!("the audit log: {error}"))?;
-    let rules =
-        TokenRules { issuer: listening.issuer_text.clone(), audience: format!("urn:postern:{}", config.trust_domain) };
-    let signer = TokenSigner::from_pkcs8(&keys.session, rules).map_err(|error| error.to_string())?;
-    let assertions = AssertionSigner::from_pkcs8(&keys.identity, listening.issuer_text.clone());
-    let provider = Provider::new(&config.provider).map_err(|problem| problem.to_string())?;
-    let limits = config.limits.clone();
-    let quota = Quota::per_second(limits.requests_per_second).allow_burst(limits.burst);
-    let relay = Arc::new(Relay {
-        issuer: listening.issuer_text.clone(),
-        snapshot: ArcSwap::from_pointee(Snapshot {
-            revocations: Arc::new(revocations),
-            policy: config.policy.clone(),
-            posture_max_age: Some(config.posture_max_age),
-            generation: 0,
-        }),
-        changes: tokio::sync::Mutex::default(),
-        sessions: token_cache(config.token_lifetime),
-        verifier: signer.verifier(),
-        signer,
-        assertions: Assertions::new(assertions.map_err(|error| error.to_string())?),
-        store,
-        audit,
-        postures: posture_map(config.posture_max_age),
-        streams: streams::Registry::new(),
-        events: events::Hub::new(),
-        limiter: DefaultKeyedRateLimiter::keyed(quota),
-        limiters: Limiters::new(&limits),
-        upstreams: upstream::Pool::new(),
-        provider,
-        ca: Arc::new(Embedded::new(keys.device_ca, config.trust_domain.clone(), config.certificate_lifetime)),
-        clock,
-        draining: CancellationToken::new(),
-        config,
-    });
+async fn start(config: Config, keys: Keys, listening: &Listening) -> Result<Running, Problem> {
+    let (relay, server_ca) = assemble(config, keys, listening.issuer_text.clone()).await?;
     let public_names = listening.names();
     let own = match &relay.config.tls {
         Some(files) => server_tls::from_files(files),
-        None => server_tls::issue(&keys.server_ca.issuer, &public_names, &relay.clock),
+        None => server_tls::issue(&server_ca.issuer, &public_names, &relay.clock),
     };
-    let public_certificate = Certificate::new(own?);
-    let public_tls = server_tls::public_config(public_certificate.clone()).map_err(|error| error.to_string())?;
+    let public_certificate = Certificate::new(own.map_err(|why| Problem::new(Code::ConfigInvalid).detail(why))?);
+    let public_tls = server_tls::public_config(public_certificate.clone())
+        .map_err(|error| Problem::new(Code::Internal).detail(error.to_string()))?;
     let advertised = listening.advertised(&relay.config);
     let document =
-        public::discovery(&relay, listening.issuer.clone(), advertised, CONTROL_AUTHORITY, keys.server_ca.pem.clone());
+        public::discovery(&relay, listening.issuer.clone(), advertised, CONTROL_AUTHORITY, server_ca.pem.clone());
     let router = public::router(relay.clone(), document);
     let device_certificate = listening.device_certificate.clone();
-    let upkeep = Upkeep { server_ca: keys.server_ca, device_certificate, public_certificate, public_names };
+    let upkeep = Upkeep { server_ca, device_certificate, public_certificate, public_names };
     Ok(Running { relay, router, public_tls, upkeep })
 }
 
@@ -291,20 +242,24 @@ async fn save_checkpoints(relay: Arc<Relay>) {
     }
 }
 
-fn make_state_dir(dir: &Path) -> Result<(), String> {
+fn make_state_dir(dir: &Path) -> Result<(), Problem> {
     let mut builder = std::fs::DirBuilder::new();
     match builder.mode(0o700).create(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(format!("the state directory {} cannot be made: {error}", dir.display()))
+            Err(Problem::new(Code::StateDir).detail(format!("{} cannot be made: {error}", dir.display())))
         }
         _ => Ok(()),
     }
 }
 
+fn internal(error: impl std::fmt::Display) -> Problem {
+    Problem::new(Code::Internal).detail(error.to_string())
+}
+
 /// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signals() -> Result<impl Future<Output = ()>, String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
     let first = stop.clone();
     tokio::spawn(async move {

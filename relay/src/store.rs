@@ -344,3 +344,6 @@ fn millis(at: Timestamp) -> i64 {
 fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! `audit verify` and `audit tail`.
 
 use super::output::Output;
-use super::{Common, Failure};
+use super::{Common, Failure, advised, failed};
 use crate::config::Outline;
 use crate::store::Store;
-use crate::{keys, serve};
+use crate::{assemble, keys};
+use postern_protocol::Code;
 use postern_protocol::problem::printable;
 use postern_relay_core::audit::{self, Checkpoint, CheckpointKey};
 use serde_json::Value;
@@ -37,7 +38,7 @@ pub(super) async fn verify(
     let mut lines = Lines::open(&file)?;
     let result = audit::verify(&mut lines, &key, remembered.as_ref());
     if let Some(error) = lines.error {
-        return Err(Failure::Message(format!("{}: {error}", file.display())));
+        return Err(failed(Code::AuditUnavailable, format!("{}: {error}", file.display())));
     }
     let shown = file.display();
     match result {
@@ -76,17 +77,20 @@ pub(super) async fn verify(
 }
 
 fn read_key(path: &Path) -> Result<CheckpointKey, Failure> {
-    let fail = |why: String| Failure::Message(format!("{}: {why}", path.display()));
+    let fail = |why: String| {
+        let fix = "Give the relay's audit.pub with --key FILE.";
+        advised(Code::ConfigInvalid, format!("{} {why}", path.display()), fix)
+    };
     keys::read_text(path).map_err(fail)?.parse().map_err(|_| fail("is not a public audit key".to_owned()))
 }
 
 /// The checkpoint that the relay remembers, if one has run.
 async fn remembered(outline: &Outline) -> Result<Option<Checkpoint>, Failure> {
-    let path = outline.state_dir.join(serve::STORE);
+    let path = outline.state_dir.join(assemble::STORE);
     if !path.exists() {
         return Ok(None);
     }
-    Store::open(&path).await.map_err(Failure::message)?.checkpoint().await.map_err(Failure::message)
+    Ok(Store::open(&path).await?.checkpoint().await?)
 }
 
 /// The whole lines of a log.
@@ -103,7 +107,10 @@ const MAX_LINE: u64 = 1024 * 1024;
 
 impl Lines {
     fn open(path: &Path) -> Result<Self, Failure> {
-        let file = File::open(path).map_err(|error| Failure::Message(format!("{}: {error}", path.display())))?;
+        let file = File::open(path).map_err(|error| {
+            let fix = "Give the log's file, or the relay's --config or --state-dir.";
+            advised(Code::AuditUnavailable, format!("{}: {error}", path.display()), fix)
+        })?;
         Ok(Self { reader: BufReader::new(file), read: 0, recoveries: Vec::new(), unfinished: false, error: None })
     }
 }

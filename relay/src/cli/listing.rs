@@ -1,12 +1,13 @@
 //! `devices` and `sessions`: what the store knows, read beside a running relay.
 
-use super::Failure;
 use super::output::Output;
+use super::{Failure, advised};
 use crate::config::Outline;
 use crate::store::Store;
+use postern_protocol::Code;
 
 pub(super) async fn devices(outline: &Outline, output: Output) -> Result<(), Failure> {
-    let devices = open(outline).await?.devices().await.map_err(Failure::message)?;
+    let devices = open(outline).await?.devices().await?;
     if output.json {
         output.json(&devices);
         return Ok(());
@@ -24,12 +25,15 @@ pub(super) async fn devices(outline: &Outline, output: Output) -> Result<(), Fai
             ]
         })
         .collect();
+    if rows.is_empty() {
+        output.note("No device has enrolled yet.");
+    }
     output.table(["device", "owner", "name", "last certificate", "state"], &rows);
     Ok(())
 }
 
 pub(super) async fn sessions(outline: &Outline, all: bool, output: Output) -> Result<(), Failure> {
-    let sessions = open(outline).await?.sessions(all).await.map_err(Failure::message)?;
+    let sessions = open(outline).await?.sessions(all).await?;
     if output.json {
         output.json(&sessions);
         return Ok(());
@@ -42,19 +46,19 @@ pub(super) async fn sessions(outline: &Outline, all: bool, output: Output) -> Re
             [session.id.to_string(), who, session.device.to_string(), session.renewed.to_string(), ended]
         })
         .collect();
+    if rows.is_empty() {
+        output.note("No session lives.");
+    }
     output.table(["session", "user", "device", "last renewed", "ended"], &rows);
     Ok(())
 }
 
 /// The store of the relay at hand. It is never made here: without one, no relay has run.
 pub(super) async fn open(outline: &Outline) -> Result<Store, Failure> {
-    let path = outline.state_dir.join(crate::serve::STORE);
+    let path = outline.state_dir.join(crate::assemble::STORE);
     if !path.exists() {
-        let path = path.display();
-        return Err(Failure::Message(format!(
-            "there is no store at {path}: no relay has run with this state directory\n  \
-             what to do: give the relay's --config or --state-dir"
-        )));
+        let detail = format!("there is no store at {}: no relay has run with this state directory", path.display());
+        return Err(advised(Code::StateDir, detail, "Give the relay's --config or --state-dir."));
     }
-    Store::open(&path).await.map_err(Failure::message)
+    Ok(Store::open(&path).await?)
 }

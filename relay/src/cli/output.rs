@@ -3,8 +3,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
 
 use crate::config::Fault;
-use postern_protocol::Problem;
 use postern_protocol::problem::printable;
+use postern_protocol::{Code, Problem};
 
 /// How to print.
 #[derive(Clone, Copy)]
@@ -47,16 +47,18 @@ impl Output {
         for fault in faults {
             self.note(&fault.to_string());
         }
-        self.note(&format!("postern-relay: {} to correct first", count(faults.len(), "mistake")));
+        self.note(&format!(
+            "postern-relay: {}",
+            Problem::new(Code::ConfigInvalid).detail(count(faults.len(), "mistake"))
+        ));
     }
 
-    /// A refusal with a code; with `--json` the problem document is the data.
+    /// A refusal or failure with its code; with `--json` the problem document is on stdout besides.
     pub(super) fn problem(self, problem: &Problem) {
         if self.json {
             self.json(problem);
-        } else {
-            self.note(&format!("postern-relay: {problem}"));
         }
+        self.note(&format!("postern-relay: {problem}"));
     }
 
     /// Rows in columns, the first row their names.

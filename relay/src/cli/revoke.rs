@@ -1,7 +1,7 @@
 //! `revoke` and `restore`: told to the running relay, or written to the store of one that does not run.
 
 use super::output::Output;
-use super::{Failure, Restorable, Revocable, listing};
+use super::{Failure, Restorable, Revocable, advised, failed, listing};
 use crate::admin::{self, Restored};
 use crate::audit_log::AuditLog;
 use crate::clock::Clock;
@@ -11,6 +11,7 @@ use crate::revoke::{Named, Receipt, about, revoke_stored};
 use crate::serve::StateLock;
 use crate::store::Store;
 use postern_protocol::problem::printable;
+use postern_protocol::{Code, DeviceId, SessionId};
 use postern_relay_core::audit::{CheckpointSigner, Event, Record};
 use postern_relay_core::principal::PrincipalKey;
 use postern_relay_core::revocation::Target;
@@ -51,7 +52,8 @@ pub(super) async fn restore(outline: &Outline, what: Restorable, output: Output)
     if restored.was_revoked {
         return Ok(());
     }
-    Err(Failure::Message(format!("{} was not revoked", words(&named))))
+    let fix = "Nothing is to be restored.";
+    Err(advised(Code::RequestInvalid, format!("{} was not revoked", words(&named)), fix))
 }
 
 async fn user(store: &Store, id: &[String]) -> Result<PrincipalKey, Failure> {
@@ -62,58 +64,61 @@ async fn user(store: &Store, id: &[String]) -> Result<PrincipalKey, Failure> {
         None => None,
     };
     if let Some(full) = full {
-        return full.map_err(Failure::message);
+        return full.map_err(|error| failed(Code::RequestInvalid, error));
     }
-    let known = store.principals(&text).await.map_err(Failure::message)?;
-    match known.as_slice() {
+    match store.principals(&text).await?.as_slice() {
         [one] => Ok(one.key.clone()),
-        [] => Err(Failure::Message(format!(
-            "nobody with the subject or e-mail address {} has signed in\n  \
-             what to do: see postern-relay sessions --all, or name issuer and subject: ISSUER SUBJECT",
-            printable(&text)
-        ))),
+        [] => {
+            let fix = "See postern-relay sessions --all, or name issuer and subject: ISSUER SUBJECT";
+            Err(advised(
+                Code::RequestInvalid,
+                format!("nobody with the subject or e-mail address {text} has signed in"),
+                fix,
+            ))
+        }
         several => {
-            let line = |known: &crate::store::KnownPrincipal| {
-                let email = known.email.as_deref().unwrap_or("no e-mail address");
-                printable(&format!("{} {}  ({email})", known.key.issuer(), known.key.subject()))
-            };
-            let lines: Vec<_> = several.iter().map(|known| format!("\n  {}", line(known))).collect();
-            Err(Failure::Message(format!("{} means several users; name one:{}", printable(&text), lines.concat())))
+            let names = several.iter().map(|known| format!("{} {}", known.key.issuer(), known.key.subject()));
+            let detail = format!("{text} means several users: {}", names.collect::<Vec<_>>().join(", "));
+            Err(advised(Code::RequestInvalid, detail, "Name one of them as ISSUER SUBJECT."))
         }
     }
 }
 
-async fn device(store: &Store, id: &str) -> Result<postern_protocol::DeviceId, Failure> {
-    let id = id.parse().map_err(Failure::message)?;
-    if store.has_device(&id).await.map_err(Failure::message)? {
+async fn device(store: &Store, id: &str) -> Result<DeviceId, Failure> {
+    const FIX: &str = "See postern-relay devices.";
+    let id = id.parse().map_err(|error| advised(Code::RequestInvalid, error, FIX))?;
+    if store.has_device(&id).await? {
         return Ok(id);
     }
-    Err(Failure::Message(format!("there is no device {id}\n  what to do: see postern-relay devices")))
+    Err(advised(Code::DeviceUnknown, id, FIX))
 }
 
-async fn session(store: &Store, id: &str) -> Result<postern_protocol::SessionId, Failure> {
-    let id = id.parse().map_err(Failure::message)?;
-    if store.session(&id).await.map_err(Failure::message)?.is_some() {
+async fn session(store: &Store, id: &str) -> Result<SessionId, Failure> {
+    const FIX: &str = "See postern-relay sessions.";
+    let id = id.parse().map_err(|error| advised(Code::RequestInvalid, error, FIX))?;
+    if store.session(&id).await?.is_some() {
         return Ok(id);
     }
-    Err(Failure::Message(format!("there is no session {id}\n  what to do: see postern-relay sessions")))
+    Err(advised(Code::SessionUnknown, id, FIX))
 }
 
 /// No relay runs: the store gets the revocation, the audit log its record.
 async fn revoke_alone(outline: &Outline, store: &Store, target: Target, output: Output) -> Result<Receipt, Failure> {
-    let _no_relay_meanwhile = StateLock::take(&outline.state_dir).map_err(Failure::message)?;
+    let _no_relay_meanwhile = StateLock::take(&outline.state_dir)?;
     let at = Clock::new().now();
     let record = about(&target, Record::event(Event::Revocation, at)).detail("by the administrator; no relay ran");
-    let receipt = revoke_stored(store, target, at).await.map_err(Failure::message)?;
+    let receipt = revoke_stored(store, target, at).await?;
     record_alone(outline, store, record, output).await;
     Ok(receipt)
 }
 
 async fn restore_alone(outline: &Outline, store: &Store, target: &Target, output: Output) -> Result<Restored, Failure> {
-    let _no_relay_meanwhile = StateLock::take(&outline.state_dir).map_err(Failure::message)?;
+    let _no_relay_meanwhile = StateLock::take(&outline.state_dir)?;
     let record = about(target, Record::event(Event::Restoration, Clock::new().now()));
-    let was_revoked = store.restore(target).await.map_err(Failure::message)?;
-    record_alone(outline, store, record.detail("by the administrator; no relay ran"), output).await;
+    let was_revoked = store.restore(target).await?;
+    if was_revoked {
+        record_alone(outline, store, record.detail("by the administrator; no relay ran"), output).await;
+    }
     Ok(Restored { was_revoked, live: false })
 }
 

@@ -4,7 +4,7 @@ use super::reader::{Found, Section, Source};
 use super::{Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, TlsFiles, checks};
 use crate::keys::Keys;
 use postern_protocol::control::AppKind;
-use postern_relay_core::app::{App, AppTable};
+use postern_relay_core::app::{App, AppTable, InvalidApps};
 use postern_relay_core::principal::PrincipalKey;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -236,10 +236,9 @@ fn apps(source: &Source, sections: Vec<Section<'_>>) -> Option<Arc<AppTable>> {
     let mut apps: Vec<App> = Vec::new();
     let mut sound = true;
     for mut section in sections {
-        let start = section.start();
-        let app = app(&mut section);
+        let found = app(&mut section);
         section.finish();
-        let Some((app, name_at)) = app else {
+        let Some((app, name_at, upstream_at)) = found else {
             sound = false;
             continue;
         };
@@ -249,7 +248,11 @@ fn apps(source: &Source, sections: Vec<Section<'_>>) -> Option<Arc<AppTable>> {
         } else if let Err(faults) = AppTable::new(vec![app.clone()]) {
             sound = false;
             for fault in faults {
-                source.fault(start, fault.to_string(), "make name, kind and upstream fit together");
+                let (at, fix) = match fault {
+                    InvalidApps::Kind(..) => (upstream_at, "an http app has http:// or https://, a tcp app tcp://"),
+                    InvalidApps::Duplicate(_) | InvalidApps::Reserved(_) => (name_at, "choose another name"),
+                };
+                source.fault(at, fault.to_string(), fix);
             }
         } else {
             apps.push(app);
@@ -259,31 +262,22 @@ fn apps(source: &Source, sections: Vec<Section<'_>>) -> Option<Arc<AppTable>> {
     Some(Arc::new(table))
 }
 
-fn app(section: &mut Section<'_>) -> Option<(App, usize)> {
+/// An app, and where its name and its upstream stand.
+fn app(section: &mut Section<'_>) -> Option<(App, usize, usize)> {
     let name = section.needed_text("name", "wiki");
-    let name = section.parsed(
-        "name",
-        name,
-        str::parse,
-        "use lower-case letters, digits and hyphens: it becomes NAME.localhost",
-    );
+    let fix = "use lower-case letters, digits and hyphens: it becomes NAME.localhost";
+    let name = section.parsed("name", name, str::parse, fix);
     let kind = section.needed_text("kind", "http");
     let kind = section.parsed("kind", kind, app_kind, "write kind = \"http\" or kind = \"tcp\"");
     let upstream = section.needed_text("upstream", "http://127.0.0.1:8080");
-    let upstream = section.parsed(
-        "upstream",
-        upstream,
-        str::parse,
-        "write http://HOST:PORT, https://HOST:PORT or tcp://HOST:PORT",
-    );
+    let fix = "write http://HOST:PORT, https://HOST:PORT or tcp://HOST:PORT";
+    let upstream = section.parsed("upstream", upstream, str::parse, fix);
     let description = section.text("description").map(|found| found.value).unwrap_or_default();
     let groups = section.list("groups").unwrap_or_default().into_iter().map(|group| group.value).collect();
     let hidden = section.flag("hidden", false);
-    let name_at = name.as_ref().map_or(0, |name| name.span.start);
-    Some((
-        App { name: name?.value, kind: kind?.value, upstream: upstream?.value, description, groups, hidden },
-        name_at,
-    ))
+    let (name, kind, upstream) = (name?, kind?.value, upstream?);
+    let app = App { name: name.value, kind, upstream: upstream.value, description, groups, hidden };
+    Some((app, name.span.start, upstream.span.start))
 }
 
 fn service_accounts(
