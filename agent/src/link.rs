@@ -41,8 +41,12 @@ pub struct TlsIdentity {
 /// How long the relay may take to answer `CONNECT`: it has to reach the upstream first.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long the relay's acknowledgement of our goodbye may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
 /// One QUIC connection to the relay. Dropping it ends the connection once its last stream has ended.
 pub struct Link {
+    endpoint: quinn::Endpoint,
     connection: quinn::Connection,
     pool: Arc<Pool>,
 }
@@ -50,9 +54,9 @@ pub struct Link {
 impl Link {
     /// Connects to a relay, trusting nothing but the authority it named in its discovery document.
     pub async fn dial(endpoint: &RelayEndpoint, identity: TlsIdentity) -> Result<Arc<Self>, Problem> {
-        let connection = dial::connect(endpoint, identity).await?;
+        let (endpoint, connection) = dial::connect(endpoint, identity).await?;
         let pool = Pool::start(connection.clone());
-        Ok(Arc::new(Self { connection, pool }))
+        Ok(Arc::new(Self { endpoint, connection, pool }))
     }
 
     /// Sends a request and returns the answer once its head is here. Dropping the future resets the stream.
@@ -95,6 +99,11 @@ impl Link {
     /// Waits until the connection has ended and tells why.
     pub async fn closed(&self) -> Problem {
         cause::of_connection(&self.connection.closed().await)
+    }
+
+    /// Waits until the relay has been told of the end, or does not listen any more.
+    pub async fn gone(&self) {
+        let _ = tokio::time::timeout(GOODBYE_LIMIT, self.endpoint.wait_idle()).await;
     }
 
     /// Ends the connection and all of its streams at once.

@@ -9,24 +9,29 @@ use crate::engine::Engine;
 use crate::listeners::Listeners;
 use crate::uplink::Access;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
+use http_body_util::{BodyExt as _, Collected, Limited};
+use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
 use postern_protocol::local::{self, LocalApps, LocalEvent, LoginRequest, STREAM_UPGRADE, Status};
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use streams::{Events, StreamEnds};
 use tokio_util::sync::CancellationToken;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+/// How long a client that sends too much may take over it.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
 
 /// What the API speaks for.
 pub struct LocalApi {
@@ -75,11 +80,7 @@ async fn apps(State(api): Api) -> Response {
 }
 
 async fn login(State(api): Api, request: Request) -> Result<Response, Refusal> {
-    let invalid = |error: String| Problem::new(Code::RequestInvalid).detail(error);
-    let body = to_bytes(request.into_body(), MAX_CONTROL_BYTES)
-        .await
-        .map_err(|error| Problem::new(Code::BodyTooLarge).detail(error.to_string()))?;
-    let request: LoginRequest = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+    let request = login_request(request).await?;
     let steps = api.engine.login(request);
     Ok(lines(stream::unfold((steps, api), |(mut steps, api)| async move {
         let step = tokio::select! {
@@ -88,6 +89,24 @@ async fn login(State(api): Api, request: Request) -> Result<Response, Refusal> {
         };
         Some((line(&step), (steps, api)))
     })))
+}
+
+async fn login_request(request: Request) -> Result<LoginRequest, Problem> {
+    let mut body = request.into_body();
+    let bytes = match body.size_hint().lower() {
+        announced if announced > MAX_CONTROL_BYTES as u64 => None,
+        _ => Limited::new(&mut body, MAX_CONTROL_BYTES).collect().await.ok().map(Collected::to_bytes),
+    };
+    let Some(bytes) = bytes else {
+        // Closing with bytes unread would take the answer away from the client.
+        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+        let _ = tokio::time::timeout(GOODBYE_LIMIT, rest).await;
+        return Err(Problem::new(Code::BodyTooLarge).detail(format!("at most {MAX_CONTROL_BYTES} bytes")));
+    };
+    // By way of an object: a list would pass for a request that leaves everything out.
+    serde_json::from_slice(&bytes)
+        .and_then(|fields: serde_json::Map<_, _>| LoginRequest::deserialize(serde_json::Value::from(fields)))
+        .map_err(|error| Problem::new(Code::RequestInvalid).detail(error.to_string()))
 }
 
 async fn logout(State(api): Api) -> Result<Response, Refusal> {

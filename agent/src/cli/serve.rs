@@ -49,6 +49,7 @@ pub(super) async fn run(state_dir: &Path, config: Option<&Path>, detached: bool)
 
 struct Agent {
     state: Arc<StateDir>,
+    uplink: Arc<Uplink>,
     engine: Engine,
     api: LocalApi,
     socket: LocalSocket,
@@ -67,12 +68,12 @@ async fn start(state_dir: &Path, config: Option<&Path>, detached: bool) -> Resul
     let uplink = Uplink::new();
     let ports = config.clone();
     let engine = Engine::start(config, state.clone(), uplink.clone()).await?;
-    let access = Access::new(uplink, Arc::new(engine.clone()));
+    let access = Access::new(uplink.clone(), Arc::new(engine.clone()));
     let listeners = Listeners::open(state.clone(), &ports, access.clone())?;
     let http_port = listeners.http_port();
     let stop = CancellationToken::new();
     let api = LocalApi::new(engine.clone(), listeners, access, stop.clone());
-    Ok(Agent { state, engine, api, socket, http_port, stop })
+    Ok(Agent { state, uplink, engine, api, socket, http_port, stop })
 }
 
 impl Agent {
@@ -94,7 +95,12 @@ impl Agent {
         let goodbye = async {
             // Calls end first, so that a client reads its last line before the connection goes.
             let _ = serving.await;
+            let way = self.uplink.current();
             self.engine.shutdown().await;
+            if let Ok(way) = way {
+                way.link.close();
+                way.link.gone().await;
+            }
         };
         if tokio::time::timeout(GOODBYE_LIMIT, goodbye).await.is_err() {
             tracing::warn!("calls under way were cut short");

@@ -35,7 +35,10 @@ const CONNECTION_WINDOW: VarInt = VarInt::from_u32(32 * 1024 * 1024);
 const SEND_WINDOW: u64 = 16 * 1024 * 1024;
 
 /// Connects to the first of the relay's addresses that answers as that relay.
-pub(super) async fn connect(endpoint: &RelayEndpoint, identity: TlsIdentity) -> Result<Connection, Problem> {
+pub(super) async fn connect(
+    endpoint: &RelayEndpoint,
+    identity: TlsIdentity,
+) -> Result<(Endpoint, Connection), Problem> {
     let config = client_config(endpoint, identity)?;
     let attempt = async {
         let addresses = resolve(&endpoint.quic).await?;
@@ -71,7 +74,11 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
-async fn race(addresses: &[SocketAddr], config: &ClientConfig, server_name: &str) -> Result<Connection, Problem> {
+async fn race(
+    addresses: &[SocketAddr],
+    config: &ClientConfig,
+    server_name: &str,
+) -> Result<(Endpoint, Connection), Problem> {
     let mut waiting = addresses.iter();
     let mut attempts = FuturesUnordered::new();
     let mut failure: Option<Problem> = None;
@@ -82,7 +89,7 @@ async fn race(addresses: &[SocketAddr], config: &ClientConfig, server_name: &str
         let more = waiting.len() > 0;
         tokio::select! {
             Some(result) = attempts.next() => match result {
-                Ok(connection) => return Ok(connection),
+                Ok(reached) => return Ok(reached),
                 // What an address says of certificates or versions tells more than another's silence.
                 Err(problem) => failure = match failure {
                     Some(told) if told.code != Code::RelayUnreachable => Some(told),
@@ -95,14 +102,19 @@ async fn race(addresses: &[SocketAddr], config: &ClientConfig, server_name: &str
     }
 }
 
-async fn handshake(address: SocketAddr, config: ClientConfig, server_name: &str) -> Result<Connection, Problem> {
+async fn handshake(
+    address: SocketAddr,
+    config: ClientConfig,
+    server_name: &str,
+) -> Result<(Endpoint, Connection), Problem> {
     let local = |error: io::Error| Problem::new(Code::RelayUnreachable).detail(format!("{address}: {error}"));
     let socket = udp_socket(address.is_ipv6()).map_err(local)?;
     let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime)).map_err(local)?;
     let connecting = endpoint.connect_with(config, address, server_name).map_err(|error| {
         Problem::new(Code::DiscoveryInvalid).detail(format!("the relay's endpoint is not usable: {error}"))
     })?;
-    connecting.await.map_err(|error| cause::of_connection(&error))
+    let connection = connecting.await.map_err(|error| cause::of_connection(&error))?;
+    Ok((endpoint, connection))
 }
 
 fn udp_socket(ipv6: bool) -> io::Result<std::net::UdpSocket> {

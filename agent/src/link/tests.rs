@@ -96,12 +96,35 @@ async fn the_relays_cause_of_closing_arrives() {
     assert_eq!(link.request(get("/")).await.err().unwrap().code, Code::DeviceRevoked);
 }
 
+/// Else the relay would hold the session's streams until it notices the silence.
+#[tokio::test]
+async fn the_relay_is_told_of_the_end() {
+    let (gone, mut told) = tokio::sync::mpsc::channel(1);
+    let relay = MockRelay::start(move |_| {
+        let given_up = NoticeDrop(gone.clone());
+        async move {
+            let _given_up = given_up;
+            std::future::pending().await
+        }
+    });
+    let link = relay.dial().await;
+    let waiting = link.clone();
+    let request = tokio::spawn(async move { waiting.request(get("/")).await });
+    while relay.streams.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    link.close();
+    tokio::time::timeout(Duration::from_secs(5), link.gone()).await.unwrap();
+    assert_eq!(request.await.unwrap().err().unwrap().code, Code::RelayUnreachable);
+    told.recv().await.unwrap();
+}
+
 #[tokio::test]
 async fn bytes_go_both_ways_and_each_direction_ends_by_itself() {
     let relay = MockRelay::start(|request| async { echo(request) });
     let link = relay.dial().await;
     let stream = link.connect(&db(), 5432, &bearer()).await.unwrap();
-    let (mut user, local) = tokio::io::duplex(1000);
+    let (mut user, local) = tokio::io::duplex(60_000);
     let (from_local, to_local) = tokio::io::split(local);
     let spliced = tokio::spawn(stream.splice(from_local, to_local));
     let sent: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();

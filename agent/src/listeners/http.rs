@@ -84,14 +84,14 @@ async fn turn_away(mut stream: TcpStream, problem: &Problem) -> std::io::Result<
 
 impl Site {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let html = wants_html(request.headers());
+        let reader = Reader::of(request.headers());
         match guard::judge(&asked(&request), self.port) {
             Verdict::Open(Place::App(app)) => {
-                self.forward(request, &app).await.unwrap_or_else(|problem| refusal(problem, html))
+                self.forward(request, &app).await.unwrap_or_else(|problem| refusal(problem, reader))
             }
-            Verdict::Open(Place::Index) => self.index(&request).unwrap_or_else(|problem| refusal(problem, html)),
+            Verdict::Open(Place::Index) => self.index(&request).unwrap_or_else(|problem| refusal(problem, reader)),
             Verdict::Ask(place) => page::ask(&self.address(&place, &request), &place),
-            Verdict::Refuse(code, why) => refusal(Problem::new(code).detail(why), html),
+            Verdict::Refuse(code, why) => refusal(Problem::new(code).detail(why), reader),
         }
     }
 
@@ -170,17 +170,30 @@ fn field<'a>(headers: &'a HeaderMap, name: &str) -> Field<'a> {
     }
 }
 
-fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
+/// Who reads an answer of Postern's own.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// A browser, or a script in it.
+    browser: bool,
+    /// A person.
+    html: bool,
+}
+
+impl Reader {
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let html = accept.is_some_and(|accept| accept.contains("text/html"));
+        Self { browser: html || headers.contains_key("sec-fetch-mode"), html }
+    }
 }
 
 /// A refusal as a person or a program reads it.
-fn refusal(mut problem: Problem, html: bool) -> Response<Body> {
+fn refusal(mut problem: Problem, reader: Reader) -> Response<Body> {
     // Browsers take 407 for the word of a proxy they never chose, and show a page of their own.
-    if problem.status == 407 {
+    if problem.status == 407 && reader.browser {
         problem.status = 401;
     }
-    let mut response = if html { page::problem(&problem) } else { document(&problem) };
+    let mut response = if reader.html { page::problem(&problem) } else { document(&problem) };
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     if problem.status == 401 {
