@@ -26,22 +26,22 @@ pub(crate) async fn answer(stream: &Stream, request: Request<Incoming>, app: App
     exchange(stream, request, app).await.unwrap_or_else(|problem| refusal::response(&problem))
 }
 
-async fn exchange(stream: &Stream, mut request: Request<Incoming>, app: AppName) -> Result<Response<Body>, Problem> {
+async fn exchange(stream: &Stream, request: Request<Incoming>, app: AppName) -> Result<Response<Body>, Problem> {
     let relay = &stream.peer.relay;
     let admitted = gate::admit(&stream.peer, &stream.cut, &request, app).await?;
     let live = &admitted.live;
     let door = relay.upstreams.door(live).map_err(|failure| failure.problem(live))?;
-    let switch = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+    let switches = wants_websocket(&request);
     let local = request.headers().get(headers::LOCAL_AUTHORITY);
     let local = local.and_then(|text| Location::parse(text, &live.permit().app().name));
     let (mut head, body) = request.into_parts();
-    clean(&mut head.headers, switch.is_some());
+    clean(&mut head.headers, switches);
     introduce(stream, &admitted, &door, local.as_ref(), &mut head.headers)?;
     // What extensions there are belong to this side of the exchange.
     head.extensions.clear();
     let request = Request::from_parts(head, Upload::new(body, live.stream().clone()));
     let answer = relay.upstreams.send(live, &door, request).await.map_err(|failure| failure.problem(live))?;
-    finish(stream, answer, &door, local.as_ref(), admitted.live, switch)
+    finish(stream, answer, &door, local.as_ref(), admitted.live, switches)
 }
 
 /// Takes out what must not reach the upstream.
@@ -88,7 +88,7 @@ fn finish(
     door: &Arc<Door>,
     local: Option<&Location>,
     live: Live,
-    switch: Option<OnUpgrade>,
+    switches: bool,
 ) -> Result<Response<Body>, Problem> {
     let Answer { mut response, slot } = answer;
     let websocket =
@@ -107,7 +107,7 @@ fn finish(
         let body = Download::new(body, live, slot).boxed_unsync();
         return Ok(Response::from_parts(head, body));
     }
-    let Some(switch) = switch.filter(|_| websocket) else {
+    let Some(switch) = stream.upgrade().filter(|_| switches && websocket) else {
         let unasked = Problem::new(Code::UpstreamInvalid).detail("the app switched protocols unasked");
         return Err(unasked.decision(live.permit().decision().clone()));
     };

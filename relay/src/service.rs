@@ -7,10 +7,11 @@ use crate::transport::{Cut, Guarded, Verdict};
 use crate::{control, http_app, refusal, tcp_app};
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use postern_protocol::{Code, MAX_HEADER_BYTES, Problem};
@@ -19,7 +20,7 @@ use postern_relay_core::forward::{self, Target};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 /// Who is at the other end of a connection.
 pub struct Peer {
@@ -36,10 +37,17 @@ pub(crate) struct Stream {
     pub(crate) peer: Arc<Peer>,
     pub(crate) cut: Arc<Cut>,
     verdict: Verdict,
+    /// The means to take the stream over, while a request that may switch protocols is answered.
+    upgrade: Mutex<Option<OnUpgrade>>,
     after: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl Stream {
+    /// Takes the stream over, if the request that is being answered asked for that.
+    pub(crate) fn upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade.lock().take()
+    }
+
     /// What to do with the stream once HTTP has let go of it.
     pub(crate) fn afterwards(&self, carry: impl Future<Output = ()> + Send + 'static) {
         *self.after.lock() = Some(Box::pin(carry));
@@ -52,7 +60,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (io, verdict) = Guarded::new(io);
-    let stream = Arc::new(Stream { peer, cut: cut.clone(), verdict, after: Mutex::default() });
+    let stream =
+        Arc::new(Stream { peer, cut: cut.clone(), verdict, upgrade: Mutex::default(), after: Mutex::default() });
     let service = service_fn({
         let stream = stream.clone();
         move |request| {
@@ -79,16 +88,27 @@ where
     }
 }
 
-async fn answer(stream: &Stream, request: Request<Incoming>) -> Response<Body> {
-    let switches = request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
-    let connects = request.method() == Method::CONNECT;
+async fn answer(stream: &Stream, mut request: Request<Incoming>) -> Response<Body> {
+    if request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE) {
+        *stream.upgrade.lock() = Some(hyper::upgrade::on(&mut request));
+    }
     let mut response = dispatch(stream, request).await;
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS || (connects && response.status().is_success());
-    // The guard stopped reading HTTP at a request that may switch protocols, and at a malformed one.
-    if (switches && !switched) || stream.verdict.fault().is_some() {
+    let not_switched = stream.upgrade();
+    // The guard stopped reading HTTP at a request that might have switched protocols, and at a malformed one.
+    if not_switched.is_some() || stream.verdict.fault().is_some() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Some(not_switched) = not_switched {
+        stream.afterwards(end(not_switched));
+    }
     response
+}
+
+/// Ends a stream in order. hyper leaves that to us when a request asked to switch, even though nothing was switched.
+async fn end(stream: OnUpgrade) {
+    if let Ok(stream) = stream.await {
+        let _it_may_be_gone = TokioIo::new(stream).shutdown().await;
+    }
 }
 
 async fn dispatch(stream: &Stream, request: Request<Incoming>) -> Response<Body> {
@@ -118,3 +138,6 @@ pub(crate) fn host(request: &Request<Incoming>) -> &str {
     let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
     named.or(host).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

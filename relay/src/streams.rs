@@ -17,7 +17,7 @@ use postern_relay_core::token::VerifiedSession;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often deadlines are looked at: the most by which a stream outlives its permit.
@@ -102,6 +102,8 @@ pub struct Stream {
     pub sent: AtomicU64,
     /// Bytes from upstream to device so far.
     pub received: AtomicU64,
+    /// Did the request's body break off?
+    pub upload_broken: AtomicBool,
     /// The deadline of the newest permit.
     deadline: AtomicU64,
     cut: Arc<Cut>,
@@ -182,9 +184,19 @@ impl Registry {
     ) -> Live {
         let this_use = cut.begin();
         let deadline = AtomicU64::new(permit.deadline().millis());
-        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-        let stream = Stream { permit, device, session, request, since, sent, received, deadline, cut, this_use };
-        let stream = Arc::new(stream);
+        let stream = Arc::new(Stream {
+            permit,
+            device,
+            session,
+            request,
+            since,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            upload_broken: AtomicBool::new(false),
+            deadline,
+            cut,
+            this_use,
+        });
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.shared.shard(stream.session.session()).streams.insert(number, stream.clone());
         Live { stream, shared: self.shared.clone(), number }

@@ -23,11 +23,13 @@ pub(crate) async fn answer(stream: &Stream, request: Request<Incoming>, app: App
     }
 }
 
-async fn open(stream: &Stream, mut request: Request<Incoming>, app: AppName) -> Result<(), Problem> {
+async fn open(stream: &Stream, request: Request<Incoming>, app: AppName) -> Result<(), Problem> {
     let admitted = gate::admit(&stream.peer, &stream.cut, &request, app).await?;
     let live = admitted.live;
     let upstream = upstream::dial(&live).await.map_err(|failure| failure.problem(&live))?;
-    stream.afterwards(carry(hyper::upgrade::on(&mut request), Upstream { tcp: upstream, orderly: false }, live));
+    let upgrade =
+        stream.upgrade().ok_or_else(|| Problem::new(Code::Internal).decision(live.permit().decision().clone()))?;
+    stream.afterwards(carry(upgrade, Upstream { tcp: upstream, orderly: false }, live));
     Ok(())
 }
 

@@ -115,7 +115,13 @@ impl Pool {
             (Err(Attempt::Broken), Some(second)) => self.attempt(live, door, second).await,
             (first, _) => first,
         };
-        Ok(Answer { response: response.map_err(Failure::from)?, slot })
+        match response {
+            Ok(response) => Ok(Answer { response, slot }),
+            Err(_) if live.stream().upload_broken.load(Ordering::Relaxed) => {
+                Err(Failure { code: Code::RequestInvalid, detail: "the body broke off, or its framing is wrong" })
+            }
+            Err(attempt) => Err(attempt.into()),
+        }
     }
 
     async fn attempt(&self, live: &Live, door: &Door, request: Request<Upload>) -> Result<Response<Incoming>, Attempt> {

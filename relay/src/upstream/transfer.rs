@@ -7,6 +7,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use postern_protocol::Code;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -34,8 +35,10 @@ impl Body for Upload {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some((body, stream)) = &mut self.0 else { return Poll::Ready(None) };
         let frame = ready!(poll_data(body, cx));
-        if let Some(Ok(data)) = &frame {
-            stream.count_sent(data.len());
+        match &frame {
+            Some(Ok(data)) => stream.count_sent(data.len()),
+            Some(Err(_)) => stream.upload_broken.store(true, Ordering::Relaxed),
+            None => {}
         }
         Poll::Ready(frame.map(|data| data.map(Frame::data)))
     }

@@ -1,0 +1,9 @@
+//! The data side as a whole: a real relay on UDP loopback, devices with real certificates, real upstreams.
+
+mod cutting;
+mod hostile;
+mod http;
+mod tcp;
+mod upstreams;
+mod websocket;
+mod world;

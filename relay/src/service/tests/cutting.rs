@@ -1,0 +1,185 @@
+//! What was allowed can be cut, at once and in both directions, and ends with its session.
+
+use super::upstreams::{Generated, Upstream};
+use super::world::{Device, World, app, assert_refused};
+use crate::{gate, revoke, streams};
+use http::Response;
+use http_body_util::BodyExt as _;
+use postern_protocol::Code;
+use postern_protocol::control::RelayEvent;
+use postern_relay_core::audit::Event;
+use postern_relay_core::revocation::Target;
+use quinn::{ReadError, VarInt};
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+/// An upstream that greets, then tells how its connection ended.
+async fn greeter() -> (Upstream, mpsc::UnboundedReceiver<std::io::Result<usize>>) {
+    let (ended, ends) = mpsc::unbounded_channel();
+    let upstream = Upstream::tcp(move |mut stream| {
+        let ended = ended.clone();
+        async move {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"hi").await.unwrap();
+            let _test_may_be_over = ended.send(stream.read(&mut [0; 1]).await);
+        }
+    });
+    (upstream.await, ends)
+}
+
+/// An open stream to `db`, which has greeted.
+async fn open(ada: &Device, upstream: &Upstream) -> (quinn::SendStream, quinn::RecvStream) {
+    let target = format!("db:{}", upstream.addr.port());
+    let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+    let head =
+        format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nproxy-authorization: Bearer {}\r\n\r\n", ada.token);
+    send.write_all(head.as_bytes()).await.unwrap();
+    let mut got = Vec::new();
+    while !got.ends_with(b"hi") {
+        got.extend_from_slice(&recv.read_chunk(4096, true).await.unwrap().unwrap().bytes);
+    }
+    (send, recv)
+}
+
+fn number(code: Code) -> VarInt {
+    VarInt::from_u32(code.number())
+}
+
+#[tokio::test]
+async fn a_revoked_session_loses_its_stream_in_both_directions() {
+    let (upstream, mut ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let (ada, bob) = (world.device("ada").await, world.device("bob").await);
+    let (send, mut recv) = open(&ada, &upstream).await;
+    let (_bobs_send, mut bobs) = open(&bob, &upstream).await;
+    let mut events = world.relay.events.subscribe(&ada.session).unwrap();
+    assert_eq!(events.next().await, RelayEvent::Alive);
+    let listed = world.relay.streams.list();
+    assert_eq!(listed.len(), 2);
+
+    let target = streams::Target::Session(ada.session.clone());
+    assert_eq!(streams::cut(&world.relay, &target, Code::SessionRevoked).await, 1);
+    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::SessionRevoked)));
+    assert_eq!(send.stopped().await.unwrap(), Some(number(Code::SessionRevoked)));
+    let end = ends.recv().await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "the app does not take it for the end");
+
+    let RelayEvent::Cut { app, decision, code } = events.next().await else { panic!("a cut is told") };
+    assert_eq!((app.as_str(), code), ("db", Code::SessionRevoked));
+    let record = world.audit().into_iter().find(|line| line["decision"] == decision.as_str()).unwrap();
+    assert_eq!((record["event"].as_str(), record["code"].as_str()), (Some("stream_cut"), Some("session_revoked")));
+
+    let undisturbed = tokio::time::timeout(Duration::from_millis(50), bobs.read_chunk(1, true)).await;
+    assert!(undisturbed.is_err(), "{undisturbed:?}");
+    assert_eq!(world.relay.streams.len(), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_principal_loses_a_download_and_the_next_request() {
+    let upstream = Upstream::http(|_| async { Response::new(Generated::new(1 << 30).0.boxed()) }).await;
+    let world = World::new(&[app("wiki", upstream.http_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nhost: wiki\r\nproxy-authorization: Bearer {}\r\n\r\n", ada.token);
+    send.write_all(head.as_bytes()).await.unwrap();
+    recv.read_chunk(4096, true).await.unwrap().unwrap();
+
+    // The device reads no further: the relay stands with a full window, and is cut nevertheless.
+    let principal = world.relay.streams.list()[0].session.principal().clone();
+    let receipt = revoke::revoke(&world.relay, Target::Principal(principal), Event::Revocation, "test").await.unwrap();
+    assert_eq!(receipt.streams_cut, 1);
+    let failure = loop {
+        if let Err(failure) = recv.read_chunk(1 << 20, true).await {
+            break failure;
+        }
+    };
+    assert_eq!(failure, ReadError::Reset(number(Code::PrincipalRevoked)));
+    while !world.relay.streams.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let refused = assert_refused(ada.get("wiki", "/").await, Code::PrincipalRevoked).await;
+    assert_eq!(world.audited(&refused)["result"], "deny");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_its_upstream_is_cut_too() {
+    let (asked, mut asks) = mpsc::unbounded_channel();
+    let upstream = Upstream::http(move |_| {
+        asked.send(()).unwrap();
+        std::future::pending()
+    })
+    .await;
+    let world = World::new(&[app("wiki", upstream.http_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nhost: wiki\r\nproxy-authorization: Bearer {}\r\n\r\n", ada.token);
+    send.write_all(head.as_bytes()).await.unwrap();
+    asks.recv().await.unwrap();
+    let target = streams::Target::App("wiki".parse().unwrap());
+    assert_eq!(streams::cut(&world.relay, &target, Code::PolicyDenied).await, 1);
+    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
+}
+
+#[tokio::test]
+async fn a_revoked_device_loses_its_connection() {
+    let (upstream, mut ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let _open = open(&ada, &upstream).await;
+    let target = Target::Device(ada.id().clone());
+    revoke::revoke(&world.relay, target, Event::Revocation, "test").await.unwrap();
+    let quinn::ConnectionError::ApplicationClosed(close) = ada.connection.closed().await else { panic!() };
+    assert_eq!(close.error_code, number(Code::DeviceRevoked));
+    assert!(ends.recv().await.unwrap().is_err());
+}
+
+/// The unit of A53: what its session no longer covers ends, what was renewed goes on.
+#[tokio::test]
+async fn a_stream_ends_with_its_session_unless_that_was_renewed() {
+    let (upstream, _ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let (mut ada, mut bob) = (world.device("ada").await, world.device("bob").await);
+    for device in [&mut ada, &mut bob] {
+        device.token = world.token(device, &["staff"], Duration::from_secs(2));
+    }
+    let (_send, mut recv) = open(&ada, &upstream).await;
+    let (_bobs_send, mut bobs) = open(&bob, &upstream).await;
+    gate::issued(&world.relay, &world.token(&bob, &["staff"], Duration::from_secs(60)));
+    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::TokenExpired)));
+    let undisturbed = tokio::time::timeout(Duration::from_millis(50), bobs.read_chunk(1, true)).await;
+    assert!(undisturbed.is_err(), "{undisturbed:?}");
+
+    // Renewed, but for somebody who may no longer: the re-check is a decision like the first one.
+    bob.token = world.token(&bob, &["staff"], Duration::from_secs(1));
+    let (_send, mut recv) = open(&bob, &upstream).await;
+    gate::issued(&world.relay, &world.token(&bob, &[], Duration::from_secs(90)));
+    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
+    let cut = world.audit().into_iter().rfind(|line| line["event"] == "stream_cut").unwrap();
+    assert_eq!((cut["code"].as_str(), cut["result"].as_str()), (Some("policy_denied"), Some("deny")));
+}
+
+#[tokio::test]
+async fn a_device_that_leaves_takes_its_requests_along() {
+    let (upstream, mut ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let (send, mut recv) = open(&ada, &upstream).await;
+    recv.stop(VarInt::from_u32(0)).unwrap();
+    assert!(ends.recv().await.unwrap().is_err(), "the upstream's connection is not kept for nobody");
+    drop(send);
+
+    let _open = open(&ada, &upstream).await;
+    ada.connection.close(VarInt::from_u32(0), b"");
+    assert!(ends.recv().await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_draining_relay_takes_no_new_requests_and_says_so() {
+    let upstream = Upstream::echo().await;
+    let world = World::new(&[app("wiki", upstream.http_url(), "")]).await;
+    let ada = world.device("ada").await;
+    world.relay.draining.cancel();
+    let refused = ada.get("wiki", "/").await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_refused(refused, Code::Draining).await;
+}
