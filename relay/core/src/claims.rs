@@ -12,7 +12,7 @@ pub(crate) struct Claims(Map<String, Value>);
 pub(crate) type Fault = String;
 
 impl Claims {
-    /// Is the claim there at all? `null` counts as absent nowhere but here and below: it is a wrong type.
+    /// Is the claim there at all, even as `null`?
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

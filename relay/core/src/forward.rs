@@ -30,7 +30,7 @@ pub enum Target {
 /// name is not one of ours to serve.
 pub fn target(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Target, Code> {
     let host = single_host(headers)?;
-    let named = uri.authority().map(|authority| authority.as_str());
+    let named = uri.authority().map(http::uri::Authority::as_str);
     if method == Method::CONNECT {
         return connect_target(uri, named, host);
     }

@@ -318,10 +318,10 @@ fn a45_no_claim_of_a_proxy_is_part_of_a_decision() {
 
 #[test]
 fn a50_concurrent_decisions_cross_no_wires() {
-    let people: Vec<Case> = (0..32)
+    let people: Vec<Case> = (0..32_usize)
         .map(|n| {
             let mut case = Case::new();
-            let groups: &[&str] = if n % 2 == 0 { &["staff"] } else { &["developers"] };
+            let groups: &[&str] = if n.is_multiple_of(2) { &["staff"] } else { &["developers"] };
             case.session = session(&case.device, &format!("user-{n}"), groups);
             case
         })
@@ -337,7 +337,7 @@ fn a50_concurrent_decisions_cross_no_wires() {
                         request: Request { posture: wiki.request.posture.clone(), ..git.request.clone() },
                         ..git
                     };
-                    let staff = n % 2 == 0;
+                    let staff = n.is_multiple_of(2);
                     let subject = format!("user-{n}");
                     for (case, allowed) in [(wiki, staff), (&git, !staff)] {
                         let outcome = case.decide().outcome;

@@ -49,7 +49,7 @@ pub(super) fn by_app(rules: &[Rule], apps: &AppTable) -> Result<HashMap<AppName,
     let fault = |message: String| PolicyFault { line: 1, column: 1, message };
     let mut slices = HashMap::new();
     for app in apps.iter() {
-        let slice = |action| Slice::new(rules, app, &action).map_err(|error| fault(error.to_string()));
+        let slice = |action| Slice::new(rules, app, &action).map_err(fault);
         let entity = app_entity(app).ok_or_else(|| fault(format!("app {} cannot be an entity", app.name)))?;
         let (request, connect) = (slice(request_action())?, slice(connect_action())?);
         slices.insert(app.name.clone(), AppSlice { uid: app_uid(app), entity, request, connect });
@@ -58,7 +58,7 @@ pub(super) fn by_app(rules: &[Rule], apps: &AppTable) -> Result<HashMap<AppName,
 }
 
 impl Slice {
-    fn new(rules: &[Rule], app: &App, action: &EntityUid) -> Result<Self, cedar_policy::PolicySetError> {
+    fn new(rules: &[Rule], app: &App, action: &EntityUid) -> Result<Self, String> {
         let mut slice = Self::default();
         let mut advice = Vec::new();
         for (order, rule) in rules.iter().enumerate() {
@@ -68,7 +68,7 @@ impl Slice {
                 None => &mut slice.open,
                 Some(uid) => slice.scoped.entry(uid.clone()).or_default(),
             };
-            set.add(rule.policy.clone())?;
+            set.add(rule.policy.clone()).map_err(|error| error.to_string())?;
             slice.order.insert(rule.policy.id().clone(), order);
             if rule.is_permit() && (rule.reason.is_some() || rule.fix.is_some()) {
                 advice.push((distance, Advice { scope, reason: rule.reason.clone(), fix: rule.fix.clone() }));
