@@ -49,7 +49,7 @@ impl Agent {
         let mut kept = vec![("XDG_RUNTIME_DIR".to_owned(), world.path("run").display().to_string())];
         kept.extend(environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         kept.extend(keyring.map(Keyring::variable));
-        let base = crate::world::binaries().join("postern");
+        let base = crate::world::binary("postern");
         let home = world.path("home");
         let mut command = base_command(&base, &home, &kept);
         command.args(["agent", "run", "--state-dir"]).arg(&state).arg("--config").arg(&config);

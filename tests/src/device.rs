@@ -7,7 +7,7 @@ use crate::stand_in::StandIn;
 use bytes::Bytes;
 use http::Request;
 use postern_protocol::binding::{Salt, nonce, thumbprint};
-use postern_protocol::control::{EnrollResponse, GRANT_TOKEN_EXCHANGE, SessionResponse, TYPE_ID_TOKEN};
+use postern_protocol::control::{EnrollResponse, GRANT_TOKEN_EXCHANGE, Posture, SessionResponse, TYPE_ID_TOKEN};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -151,7 +151,20 @@ pub fn exchange_form(token: &str, token_type: &str, session: &str) -> String {
         .append_pair("subject_token", token)
         .append_pair("subject_token_type", token_type)
         .append_pair("session", session)
+        .append_pair("posture", &serde_json::to_string(&posture()).unwrap())
         .finish()
+}
+
+/// What an honest agent tells of its device.
+fn posture() -> Posture {
+    let text = str::to_owned;
+    Posture {
+        os: text("linux"),
+        os_version: text("12"),
+        agent_version: text("0.1.0"),
+        key_storage: text("keyring"),
+        ..Posture::default()
+    }
 }
 
 /// The request of a token exchange.

@@ -1,6 +1,6 @@
 //! A real Secret Service: gnome-keyring on a message bus of its own.
 
-use crate::process::{Process, command};
+use crate::process::{Process, bare_command};
 use crate::world::World;
 
 /// A bus with a keyring on it.
@@ -26,7 +26,7 @@ impl Keyring {
 
     async fn start(world: &World, daemon: &str) -> Self {
         let data = world.directory("keyring");
-        let mut bus = command("dbus-run-session");
+        let mut bus = bare_command("dbus-run-session");
         // `cat` ends when our end of its input closes, and the bus and the keyring with it.
         bus.args(["--", "sh", "-c", &format!("{daemon}; echo \"$DBUS_SESSION_BUS_ADDRESS\"; exec cat")])
             .env("HOME", &data)
@@ -58,7 +58,7 @@ impl Keyring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{run, run_with};
+    use crate::process::{command, run, run_with};
 
     #[tokio::test]
     async fn keeps_secrets_while_unlocked_and_encrypted_on_disk() {

@@ -30,18 +30,27 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// A command with an environment of its own: nothing of the caller's but the search path.
+/// A command with an environment of its own: nothing of the caller's but the search path. Should the test itself be
+/// killed, the command dies with it.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C.UTF-8");
-    command
+    let mut wrapped = bare_command("setpriv");
+    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    wrapped
 }
 
 /// The same, run as the operating system's user with this id and no groups.
 pub fn command_as(uid: &str, program: impl AsRef<OsStr>) -> Command {
-    let mut wrapped = command("setpriv");
-    wrapped.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "--"]).arg(program);
+    let mut wrapped = bare_command("setpriv");
+    wrapped.args(["--pdeathsig", "KILL", "--clear-groups"]);
+    wrapped.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--"]).arg(program);
     wrapped
+}
+
+/// The same for a program that ends by itself once its standard input is closed, and has children of its own to end.
+pub fn bare_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C.UTF-8");
+    command
 }
 
 impl Process {

@@ -1,7 +1,7 @@
 //! The real OpenID provider: npm's `oidc-provider`, in its own process.
 
 use crate::client::get;
-use crate::process::{Process, command, run};
+use crate::process::{Process, bare_command, run};
 use crate::world::World;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ impl Provider {
             });
         }
         let node = installed().await;
-        let mut command = command("node");
+        let mut command = bare_command("node");
         command.arg(node.join("provider.mjs")).arg(settings.to_string()).current_dir(&node);
         let mut process = Process::spawn("provider", &mut command, &world.logs());
         let ready = process.ready().await;

@@ -5,11 +5,13 @@ use crate::relay::Relay;
 use crate::wait::{SHORT, eventually, within};
 use bytes::Bytes;
 use http::Request;
-use postern_protocol::{ALPN_QUIC, Timestamp};
+use postern_protocol::ALPN_QUIC;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{RecvStream, SendStream};
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::io::Join;
@@ -46,11 +48,33 @@ pub fn tls(relay: &Relay, identity: Option<Identity>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_root_certificates(roots);
     let mut config = match identity {
-        Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).unwrap(),
+        // Not `with_client_auth_cert`: it would look whether the certificate is one, and goes with the key.
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(Shown::new(identity))),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![ALPN_QUIC.to_vec()];
     config
+}
+
+/// Shows its one certificate to whoever asks for any.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl Shown {
+    fn new(identity: Identity) -> Self {
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&identity.key).unwrap();
+        Self(Arc::new(CertifiedKey::new(identity.chain, key)))
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// An endpoint of ours that dials with `config`.
@@ -108,9 +132,4 @@ impl Quic {
     pub async fn is_served(&self) -> bool {
         self.send(Request::get("/apps").header("host", "postern.relay").body("").unwrap()).await.is_ok()
     }
-}
-
-/// Now, as the protocol counts.
-pub fn timestamp() -> Timestamp {
-    Timestamp::from_seconds(crate::forge::now())
 }

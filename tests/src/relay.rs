@@ -28,7 +28,7 @@ pub struct Settings {
     sections: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
     apps: Vec<App>,
     service_accounts: Vec<(String, String)>,
-    policy: String,
+    policy: Option<String>,
 }
 
 /// An app of the relay.
@@ -71,11 +71,13 @@ impl App {
     }
 }
 
-/// Staff may use the group `internal`; the group `vault` is for its keepers, and says why.
-pub const POLICY: &str = r#"@id("staff-internal")
+/// Staff may use the group `internal`.
+const STAFF: &str = r#"@id("staff-internal")
 permit(principal in Group::"staff", action, resource in AppGroup::"internal");
+"#;
 
-@id("keepers-vault")
+/// The group `vault` is for its keepers, and says why.
+const VAULT: &str = r#"@id("keepers-vault")
 permit(principal in Group::"keepers", action, resource in AppGroup::"vault");
 
 @id("vault-closed")
@@ -88,7 +90,7 @@ impl Settings {
     /// A relay of `corp.example` that trusts this provider, with short but honest defaults.
     pub fn new(provider: impl std::fmt::Display) -> Self {
         let mut settings =
-            Self { sections: BTreeMap::new(), apps: Vec::new(), service_accounts: Vec::new(), policy: POLICY.into() };
+            Self { sections: BTreeMap::new(), apps: Vec::new(), service_accounts: Vec::new(), policy: None };
         settings.put("", "organisation", "\"Example Corp\"");
         settings.put("", "trust_domain", "\"corp.example\"");
         settings.put("listen", "quic", "\"127.0.0.1:0\"");
@@ -117,10 +119,10 @@ impl Settings {
         self
     }
 
-    /// With this policy instead of [`POLICY`].
+    /// With this policy instead of the one that goes with the apps.
     #[must_use]
     pub fn policy(mut self, policy: &str) -> Self {
-        self.policy = policy.into();
+        self.policy = Some(policy.into());
         self
     }
 
@@ -133,6 +135,13 @@ impl Settings {
 
     fn put(&mut self, section: &'static str, key: &'static str, value: &str) {
         self.sections.entry(section).or_default().insert(key, value.into());
+    }
+
+    /// The policy: a relay refuses one that speaks of apps it does not have.
+    fn policy_text(&self) -> String {
+        let part =
+            |group: &str, text: &'static str| if self.apps.iter().any(|app| app.group == group) { text } else { "" };
+        self.policy.clone().unwrap_or_else(|| [part("internal", STAFF), part("vault", VAULT)].concat())
     }
 
     fn to_toml(&self) -> String {
@@ -187,7 +196,7 @@ impl Relay {
         let dir = world.path(name);
         world.postern_relay(&["init", dir.to_str().unwrap()]).await.ok();
         configure(&dir, &settings);
-        let serve = crate::world::binaries().join("postern-relay");
+        let serve = crate::world::binary("postern-relay");
         let mut process = spawn(&dir, &serve, name, &world.logs());
         let ready = process.ready().await;
         let mut relay = Self {
@@ -230,6 +239,14 @@ impl Relay {
         self.starts += 1;
         self.process = spawn(&self.dir, &self.serve, &format!("{}-{}", self.name, self.starts), &self.logs);
         self.process.ready().await;
+    }
+
+    /// Lets no file of the running relay grow beyond `bytes`, as a full disk would; `None` takes that back.
+    pub async fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".into(), |bytes| bytes.to_string());
+        let id = self.process.id().unwrap().to_string();
+        let mut prlimit = crate::process::command("prlimit");
+        run(prlimit.args(["--pid", &id, &format!("--fsize={limit}:unlimited")])).await.ok();
     }
 
     /// Does it still run?
@@ -349,7 +366,7 @@ impl Kept {
 /// Writes configuration and policy into `dir`.
 pub fn configure(dir: &Path, settings: &Settings) {
     std::fs::write(dir.join("relay.toml"), settings.to_toml()).unwrap();
-    std::fs::write(dir.join("policy.cedar"), &settings.policy).unwrap();
+    std::fs::write(dir.join("policy.cedar"), settings.policy_text()).unwrap();
 }
 
 fn base(dir: &Path, program: &Path) -> Command {
@@ -358,6 +375,9 @@ fn base(dir: &Path, program: &Path) -> Command {
     command
 }
 
+/// The relay is started with SIGXFSZ ignored, as a service manager may, so that [`Relay::limit_files`] makes writes fail.
 fn spawn(dir: &Path, program: &Path, name: &str, logs: &Path) -> Process {
-    Process::spawn(name, base(dir, program).arg("serve").arg("--config").arg(dir.join("relay.toml")), logs)
+    let mut command = base(dir, Path::new("sh"));
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program);
+    Process::spawn(name, command.arg("serve").arg("--config").arg(dir.join("relay.toml")), logs)
 }

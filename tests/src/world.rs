@@ -56,8 +56,8 @@ impl World {
     }
 
     /// A command of one of our binaries, with a home of this world and without any keyring or display.
-    pub fn command(&self, binary: &str) -> Command {
-        let mut command = command(binaries().join(binary));
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = command(binary(name));
         command.env("HOME", self.path("home")).env("XDG_RUNTIME_DIR", self.path("run")).current_dir(self.dir.path());
         command
     }
@@ -93,18 +93,17 @@ impl Drop for World {
     }
 }
 
-/// Where `postern` and `postern-relay` are: `POSTERN_BIN_DIR`, else beside the test's own target directory.
-pub fn binaries() -> PathBuf {
+/// The path of one of our binaries: in `POSTERN_BIN_DIR`, else beside the test in its target directory.
+pub fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("POSTERN_BIN_DIR").map_or_else(own_target, PathBuf::from);
-    for name in ["postern", "postern-relay"] {
-        assert!(
-            dir.join(name).is_file(),
-            "{} is missing: build it first (cargo build -p postern-agent -p postern-relay), or name the directory \
-             that holds it in POSTERN_BIN_DIR",
-            dir.join(name).display()
-        );
-    }
-    dir
+    let path = dir.join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: build it first (cargo build -p postern-agent -p postern-relay), or name the directory that \
+         holds it in POSTERN_BIN_DIR",
+        path.display()
+    );
+    path
 }
 
 /// `target/debug`, seen from `target/debug/deps/<test>-<hash>`.

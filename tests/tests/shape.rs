@@ -242,7 +242,7 @@ fn the_help_of_both_programs_shows_the_commands_of_the_design() {
 }
 
 fn help_of(program: &str, command: &[&str]) -> String {
-    let path = postern_tests::world::binaries().join(program);
+    let path = postern_tests::world::binary(program);
     let output = Command::new(path).args(command).arg("--help").output().unwrap();
     assert!(output.status.success(), "{program} {command:?} --help");
     String::from_utf8(output.stdout).unwrap()

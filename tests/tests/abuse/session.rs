@@ -80,7 +80,7 @@ async fn a48_no_health_path_or_user_agent_escapes_verification() {
     for method in ["OPTIONS", "HEAD", "TRACE", "PROPFIND", "DEBUG"] {
         let request = Request::builder().method(method).uri("/").header("host", "wiki").header("origin", "http://wiki");
         let reply = quic.send(request.body("").unwrap()).await.unwrap();
-        assert_eq!(reply.status, 407, "{method}");
+        assert!([405, 407].contains(&reply.status.as_u16()), "{method}: {reply:?}");
     }
     assert_eq!(site.wiki.requests().len(), 0);
     // The public listener knows its own four things and forwards nothing, whatever Host says.
@@ -102,13 +102,16 @@ async fn a55_hostile_text_in_logged_fields_is_escaped_and_no_secret_is_logged() 
     let hostile = "x\u{1b}[2J\u{1b}]0;owned\u{7}\r\n{\"seq\":1,\"forged\":true}\u{202e}\u{85}\u{2028}";
     let mut device = Device::new();
     let claims = json!({"nonce": device.nonce(), "name": hostile, "email": hostile, "acr": hostile, "groups": ["staff", hostile]});
-    let id_token = site.provider.id_token(&format!("ada{hostile}"), claims.clone());
+    let subject = site.provider.id_token(&format!("ada{hostile}"), json!({"nonce": device.nonce()}));
+    let reply = site.relay.post("/enroll", &device.enrolment(&subject)).await;
+    assert_eq!(reply.refusal(), (401, "identity_token_invalid"), "no name of an identity holds control characters");
+    let id_token = site.provider.id_token("ada", claims.clone());
     let mut enrolment = device.enrolment(&id_token);
     enrolment["device_name"] = hostile.into();
     let reply = site.relay.post("/enroll", &enrolment).await;
     device.accept(&reply);
     let quic = device.connect(&site.relay).await;
-    let exchanged = site.provider.id_token(&format!("ada{hostile}"), claims);
+    let exchanged = site.provider.id_token("ada", claims);
     let reply = quic.send(exchange(device.exchange_form(&exchanged))).await.unwrap();
     device.token = reply.json()["access_token"].as_str().unwrap().to_owned();
 

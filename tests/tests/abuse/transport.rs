@@ -135,9 +135,9 @@ async fn a35_no_server_name_leads_past_the_client_certificate() {
         };
         assert!(!reached, "{name}: served without a client certificate");
     }
-    for alpn in [&b"h3"[..], b"h2", b"http/1.1", b"postern/2", b""] {
+    for alpn in [&[&b"h3"[..]][..], &[b"h2", b"http/1.1"], &[b"postern/2"], &[]] {
         let mut config = tls(&site.relay, None);
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let reached = match Quic::connect_as(&site.relay, config, &site.relay.server_name).await {
             Ok(quic) => quic.is_served().await,
             Err(_) => false,
