@@ -1,5 +1,7 @@
 //! The program `postern` as a shell sees it: exit status, standard output and error, and the agent's life.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

@@ -144,7 +144,7 @@ async fn a_stream_that_breaks_is_reset_not_closed() {
     let relay = MockRelay::start(|request| async {
         on_stream(request, |mut stream| async move {
             stream.write_all(b"half an ans").await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     });
     let dir = state_dir();
@@ -155,6 +155,23 @@ async fn a_stream_that_breaks_is_reset_not_closed() {
     relay.close(Code::SessionRevoked);
     let error = stream.read(&mut [0; 1]).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// A18: a web page that makes the browser speak to the port of a `tcp` app.
+#[tokio::test]
+async fn a18_a_page_cannot_speak_to_a_tcp_app() {
+    let relay = MockRelay::start(|request| async { echo(request) });
+    let dir = state_dir();
+    let mut running = Running::open(&dir, &Config::default(), relay.uplink("t").await).unwrap();
+    let mut denied = running.uplink.subscribe();
+    running.uplink.set_apps(db());
+    let local = running.only_app().await.local;
+    let mut stream = TcpStream::connect(&local).await.unwrap();
+    let request = format!("POST / HTTP/1.1\r\nHost: {local}\r\nOrigin: https://evil.example\r\n\r\nFLUSHALL\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let error = stream.read(&mut [0; 1]).await.err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(denied.recv().await.unwrap().problem.code, Code::CrossSite);
 }
 
 /// A18: another user's connection. The listener expects a user who is not the one that connects.
