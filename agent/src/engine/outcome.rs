@@ -1,0 +1,129 @@
+//! What tasks bring back: the secrets stay here, the machine gets to know what it has to.
+
+use super::clock;
+use super::driver::Driver;
+use super::held::{Held, Relay};
+use super::sign_in::tokens;
+use crate::enroll::{DeviceCertificate, Enrolment};
+use crate::link::Link;
+use crate::oidc::{Provider, RefreshFailure, SignedIn};
+use postern_agent_core::{Account, Answer, Event, Task, Ticket, Tokens, Validity};
+use postern_protocol::control::{AppEntry, SessionResponse};
+use postern_protocol::local::LoginEvent;
+use postern_protocol::{Code, Problem, Retry};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A task's result.
+pub(super) enum Outcome {
+    SignedIn(Box<Held>),
+    Enrolled(Enrolment),
+    Saved,
+    Connected { link: Arc<Link>, moved: Option<Relay> },
+    Refreshed(Box<Result<(Arc<Provider>, SignedIn), RefreshFailure>>),
+    Granted(Box<SessionResponse>),
+    Renewed(Enrolment),
+    Apps(Vec<AppEntry>),
+}
+
+impl Driver {
+    /// A task ended. What a cancelled one brings is dropped unseen.
+    pub(super) fn done(&mut self, ticket: Ticket, outcome: Result<Outcome, Problem>) {
+        let Some(task) = self.finished(ticket) else { return };
+        let answer = outcome.and_then(|outcome| self.take(ticket, task, outcome));
+        if let Err(problem) = &answer {
+            tracing::warn!(?task, code = %problem.code, detail = problem.detail, "failed");
+            match task {
+                Task::SignIn | Task::Enroll => self.note_login_problem(problem),
+                Task::Exchange { .. } => self.answer_renewals(&Err(problem.clone())),
+                _ => {}
+            }
+        }
+        self.handle(Event::Answer { ticket, answer: answer.map_err(Box::new) });
+    }
+
+    fn take(&mut self, ticket: Ticket, task: Task, outcome: Outcome) -> Result<Answer, Problem> {
+        if let Outcome::SignedIn(held) = outcome {
+            let tokens = tokens(&held);
+            self.held = Some(*held);
+            return Ok(Answer::SignedIn(tokens));
+        }
+        if let Outcome::Apps(apps) = outcome {
+            self.uplink.set_apps(apps);
+            return Ok(Answer::AppsFetched);
+        }
+        let gone = || Problem::new(Code::Internal).detail("the session ended meanwhile");
+        let held = self.held.as_mut().ok_or_else(gone)?;
+        Ok(match outcome {
+            Outcome::Enrolled(enrolment) => {
+                let device = enrolment.certificate.spiffe_id.device.clone();
+                let validity = held.certify(enrolment);
+                self.tell(LoginEvent::Enrolled { device });
+                Answer::Enrolled(validity)
+            }
+            Outcome::Renewed(enrolment) => {
+                if held.session.as_ref() != Some(&enrolment.session) {
+                    return Err(Problem::new(Code::CertificateInvalid).detail("it was renewed for another session"));
+                }
+                Answer::Renewed(held.certify(enrolment))
+            }
+            Outcome::Connected { link, moved } => {
+                held.relay = moved.unwrap_or_else(|| held.relay.clone());
+                self.keep_link(ticket, link);
+                Answer::Connected
+            }
+            Outcome::Refreshed(result) => Answer::Refreshed(held.refreshed(*result)?),
+            Outcome::Granted(granted) => {
+                let lifetime = Duration::from_secs(granted.expires_in);
+                held.principal = Some(granted.principal);
+                let Task::Exchange { link } = task else { return Err(gone()) };
+                self.grant(link, SecretString::from(granted.access_token), lifetime);
+                Answer::Granted { lifetime }
+            }
+            Outcome::Saved => Answer::Saved,
+            Outcome::SignedIn(_) | Outcome::Apps(_) => return Err(gone()),
+        })
+    }
+}
+
+impl Held {
+    fn certify(&mut self, enrolment: Enrolment) -> Validity {
+        let validity = validity(&enrolment.certificate);
+        self.certificate = Some(Arc::new(enrolment.certificate));
+        self.session = Some(enrolment.session);
+        // The sign-in's nonce has done its work.
+        self.salt = None;
+        validity
+    }
+
+    fn refreshed(&mut self, result: Result<(Arc<Provider>, SignedIn), RefreshFailure>) -> Result<Tokens, Problem> {
+        let renewable = |held: &Self| held.account == Account::Service || held.refresh_token.is_some();
+        match result {
+            Ok((provider, signed_in)) => {
+                let rotated = differs(self.refresh_token.as_ref(), signed_in.refresh_token.as_ref());
+                let fresh_for = signed_in.proof.fresh_for;
+                self.provider = Some(provider);
+                self.proof = Some(signed_in.proof);
+                self.refresh_token = signed_in.refresh_token;
+                Ok(Tokens { fresh_for, renewable: renewable(self), rotated })
+            }
+            Err(RefreshFailure { problem, rotated: Some(token) }) if problem.code.retry() != Retry::AfterSignIn => {
+                // The old token is spent and the new one good, though nothing else of the answer was.
+                tracing::warn!(code = %problem.code, detail = problem.detail, "the provider's new tokens are of no use");
+                self.refresh_token = Some(token);
+                Ok(Tokens { fresh_for: Duration::ZERO, renewable: true, rotated: true })
+            }
+            Err(RefreshFailure { problem, .. }) => Err(problem),
+        }
+    }
+}
+
+pub(super) fn validity(certificate: &DeviceCertificate) -> Validity {
+    let (age, remaining) = certificate.validity(clock::wall());
+    Validity { age, remaining }
+}
+
+fn differs(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {
+    old.map(ExposeSecret::expose_secret) != new.map(ExposeSecret::expose_secret)
+}
