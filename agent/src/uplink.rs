@@ -96,7 +96,7 @@ impl Uplink {
 
     /// Tells that a request was refused.
     pub fn denied(&self, app: AppName, problem: Problem) {
-        tracing::info!(%app, code = %problem.code, decision = problem.decision.as_ref().map(DecisionId::as_str), "refused");
+        tracing::debug!(%app, code = %problem.code, decision = problem.decision.as_ref().map(DecisionId::as_str), "refused");
         // Nobody need be watching.
         let _ = self.denied.send(Denied { app, problem });
     }
@@ -156,8 +156,10 @@ impl Access {
             Ok(response) => return Ok(response),
             Err(problem) => problem,
         };
+        // Also where the request cannot be sent again: its sender will.
+        let renewed = self.renewed(&problem).await;
         let problem = match spare {
-            Some(spare) if self.renewed(&problem).await => match self.send(spare).await {
+            Some(spare) if renewed => match self.send(spare).await {
                 Ok(response) => return Ok(response),
                 Err(problem) => problem,
             },

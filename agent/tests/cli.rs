@@ -140,6 +140,17 @@ fn login_starts_an_agent_that_stays() {
 }
 
 #[test]
+fn a_full_log_is_put_aside() {
+    let dir = state_dir();
+    let _stops = StopsAgent(dir.path());
+    let (log, old) = (dir.path().join("agent.log"), dir.path().join("agent.log.1"));
+    fs::write(&log, "x".repeat(5_000_000)).unwrap();
+    postern(dir.path(), &["login", "127.0.0.1:1", "--no-browser"]);
+    assert_eq!(fs::metadata(old).unwrap().len(), 5_000_000);
+    assert!(fs::read_to_string(log).unwrap().contains("ready"));
+}
+
+#[test]
 fn an_agent_that_cannot_start_says_why_through_login() {
     let dir = state_dir();
     fs::write(dir.path().join("config.toml"), "kyering = false\n").unwrap();

@@ -7,7 +7,7 @@ use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 const LOG: &str = "agent.log";
 const OLD_LOG: &str = "agent.log.1";
-/// A log beyond this is put aside when an agent starts.
+/// A log of this size is put aside: with the one before it, the most that logs take.
 const MAX_LOG: u64 = 4 * 1024 * 1024;
 /// How long an agent may take to be ready. It waits for nothing but the keyring.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -111,24 +111,34 @@ fn last_words(log: &Path) -> String {
 
 /// In the agent: its own log for standard error, and a session of its own, so that neither the terminal's
 /// end nor its Ctrl-C reaches it.
-pub(super) fn detach(state: &StateDir) -> Result<(), Problem> {
-    let unusable = |error: io::Error| Problem::new(Code::StateDir).detail(format!("{LOG}: {error}"));
-    let path = state.file(LOG);
-    put_aside(&path, &state.file(OLD_LOG)).map_err(unusable)?;
-    let no_symlink = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_symlink).open(path);
-    rustix::stdio::dup2_stderr(log.map_err(unusable)?).map_err(|error| unusable(error.into()))?;
+pub(super) fn detach(state: &StateDir) -> Result<LogFile, Problem> {
+    let log = LogFile { path: state.file(LOG), old: state.file(OLD_LOG) };
+    log.take_stderr().map_err(|error| Problem::new(Code::StateDir).detail(format!("{LOG}: {error}")))?;
     // Fails only for the leader of a process group, whom a shell has taken out of the terminal's way.
     let _ = rustix::process::setsid();
-    Ok(())
+    Ok(log)
 }
 
-fn put_aside(log: &PathBuf, old: &PathBuf) -> io::Result<()> {
-    match std::fs::symlink_metadata(log) {
-        Ok(metadata) if metadata.len() > MAX_LOG => std::fs::rename(log, old),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+/// The log of an agent in the background.
+pub(super) struct LogFile {
+    path: PathBuf,
+    old: PathBuf,
+}
+
+impl LogFile {
+    /// Puts a full log aside, replacing the one put aside before, and begins another.
+    pub(super) fn renew_when_full(&self) -> io::Result<()> {
+        if fs::symlink_metadata(&self.path)?.len() < MAX_LOG {
+            return Ok(());
+        }
+        fs::rename(&self.path, &self.old)?;
+        self.take_stderr()
+    }
+
+    fn take_stderr(&self) -> io::Result<()> {
+        let no_symlink = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_symlink).open(&self.path)?;
+        Ok(rustix::stdio::dup2_stderr(log)?)
     }
 }
 

@@ -1,16 +1,18 @@
 //! The agent's log: lines on standard error that no logged text can forge.
 
+use super::background::LogFile;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How much is logged: `error`, `warn`, `info` (default), `debug` or `trace`.
 const VARIABLE: &str = "POSTERN_LOG";
 
-/// Starts logging. Other crates' finer levels stay off: they may show headers and tokens.
-pub(super) fn start() -> Result<(), Problem> {
+/// Starts logging, to a `file` that is renewed when it is full, if there is one. Other crates' finer levels stay off: they may show headers and tokens.
+pub(super) fn start(file: Option<LogFile>) -> Result<(), Problem> {
     let level = match std::env::var(VARIABLE) {
         Ok(level) => level.parse::<tracing::level_filters::LevelFilter>().map_err(|_| {
             let detail = format!("{VARIABLE} must be error, warn, info, debug or trace");
@@ -19,28 +21,41 @@ pub(super) fn start() -> Result<(), Problem> {
         Err(_) => tracing::level_filters::LevelFilter::INFO,
     };
     let filter = EnvFilter::new(format!("warn,postern_agent={level},postern_agent_core={level}"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(OneLine);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(OneLine { file, lines: AtomicU64::new(0) });
     // Fails only if there is a log already.
     let _ = subscriber.try_init();
     Ok(())
 }
 
 /// Writes each event as one line, whatever its fields hold.
-struct OneLine;
+struct OneLine {
+    file: Option<LogFile>,
+    lines: AtomicU64,
+}
+
+/// The log's size is looked at once in so many lines.
+const LINES_BETWEEN_CHECKS: u64 = 1000;
 
 impl<'a> MakeWriter<'a> for OneLine {
-    type Writer = Line;
+    type Writer = &'a Self;
 
-    fn make_writer(&'a self) -> Line {
-        Line
+    fn make_writer(&'a self) -> &'a Self {
+        self
     }
 }
 
-struct Line;
-
-impl Write for Line {
+impl Write for &OneLine {
     /// The subscriber hands over an event whole, with its line's end.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &self.file
+            && self.lines.fetch_add(1, Ordering::Relaxed).is_multiple_of(LINES_BETWEEN_CHECKS)
+        {
+            // A log that cannot be put aside still takes the line.
+            let _ = file.renew_when_full();
+        }
         io::stderr().lock().write_all(one_line(event).as_bytes())?;
         Ok(event.len())
     }

@@ -59,10 +59,7 @@ struct Agent {
 
 async fn start(state_dir: &Path, config: Option<&Path>, detached: bool) -> Result<Agent, Problem> {
     let state = Arc::new(StateDir::open(state_dir)?);
-    if detached {
-        background::detach(&state)?;
-    }
-    log::start()?;
+    log::start(if detached { Some(background::detach(&state)?) } else { None })?;
     let config = Config::load(config, state_dir)?;
     let socket = LocalSocket::bind(&state)?;
     let uplink = Uplink::new();

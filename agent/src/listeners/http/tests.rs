@@ -215,13 +215,14 @@ async fn a_request_with_a_body_is_not_sent_twice() {
     let seen = Arc::new(AtomicUsize::new(0));
     let (_relay, access) = renewing(seen.clone()).await;
     let local = Local::serve(access).await;
-    let request = Request::post("/").header(HOST, local.host()).body(Full::new(Bytes::from_static(b"once")));
-    let answer = local.send(request.unwrap()).await;
+    let post = || Request::post("/").header(HOST, local.host()).body(Full::new(Bytes::from_static(b"once"))).unwrap();
+    let answer = local.send(post()).await;
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()[headers::CODE]),
         (407, &HeaderValue::from_static("token_expired"))
     );
     assert_eq!(seen.load(Ordering::SeqCst), 1);
+    assert_eq!(local.send(post()).await.status(), 200, "the token was renewed meanwhile");
 }
 
 /// A18: whatever a page of another site tries, no request of it reaches the relay.
