@@ -167,3 +167,6 @@ async fn exchange<T: serde::de::DeserializeOwned>(
 fn broken(why: &str) -> Problem {
     Problem::new(Code::Internal).detail(format!("the running relay's admin socket: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

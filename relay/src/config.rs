@@ -124,3 +124,6 @@ pub struct ServiceAccount {
     /// base64url SHA-256 of its key's SubjectPublicKeyInfo.
     pub key_thumbprint: String,
 }
+
+#[cfg(test)]
+mod tests;

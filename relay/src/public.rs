@@ -24,10 +24,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-/// How long a TLS handshake may take, and a request's header section.
-const HEADERS_IN: Duration = Duration::from_secs(10);
-/// How long a connection may live: nobody needs this listener for long.
-const LIFE: Duration = Duration::from_secs(60);
+/// What a client may take of this listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at one time.
+    pub connections: u32,
+    /// How long a TLS handshake may take, and a request's header section.
+    pub headers_in: Duration,
+    /// How long a connection may live: nobody needs this listener for long.
+    pub life: Duration,
+}
+
+impl Bounds {
+    /// The usual patience for this many connections.
+    pub fn new(connections: u32) -> Self {
+        Self { connections, headers_in: Duration::from_secs(10), life: Duration::from_secs(60) }
+    }
+}
+
 /// Where the keys of identity assertions stand.
 pub const JWKS: &str = "/.well-known/jwks.json";
 /// Where a load balancer asks.
@@ -77,11 +91,11 @@ pub async fn serve(
     listener: TcpListener,
     tls: rustls::ServerConfig,
     router: Router,
-    most: u32,
+    bounds: Bounds,
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let places = Arc::new(Semaphore::new(most as usize));
+    let places = Arc::new(Semaphore::new(bounds.connections as usize));
     let connections = TaskTracker::new();
     loop {
         let place = tokio::select! {
@@ -97,8 +111,8 @@ pub async fn serve(
                 let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
                 connections.spawn(async move {
                     let _its_place = place;
-                    let connection = connection(socket, source, &acceptor, router, shutdown);
-                    let _too_long = tokio::time::timeout(LIFE, connection).await;
+                    let connection = connection(socket, source, &acceptor, router, bounds, shutdown);
+                    let _too_long = tokio::time::timeout(bounds.life, connection).await;
                 });
             }
             Err(error) => {
@@ -117,16 +131,20 @@ async fn connection(
     source: SocketAddr,
     acceptor: &TlsAcceptor,
     router: Router,
+    bounds: Bounds,
     shutdown: CancellationToken,
 ) {
     let _latency_only = socket.set_nodelay(true);
-    let Ok(Ok(stream)) = tokio::time::timeout(HEADERS_IN, acceptor.accept(socket)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(bounds.headers_in, acceptor.accept(socket)).await else { return };
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(source));
         router.clone().call(request)
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_IN).max_buf_size(MAX_HEADER_BYTES).half_close(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(bounds.headers_in)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .half_close(false);
     let serving = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     tokio::select! {
@@ -210,3 +228,6 @@ async fn harden(mut response: axum::response::Response) -> axum::response::Respo
     );
     response
 }
+
+#[cfg(test)]
+mod tests;

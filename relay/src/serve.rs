@@ -74,8 +74,8 @@ pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Resu
     let helpers = tokio::spawn(keep(running.upkeep, admin, relay.clone()));
     let saving = tokio::spawn(save_checkpoints(relay.clone()));
     let Listening { tcp, quic, .. } = listening;
-    let most = relay.config.limits.connections;
-    let serving_public = tokio::spawn(public::serve(tcp, running.public_tls, running.router, most, ended.clone()));
+    let bounds = public::Bounds::new(relay.config.limits.connections);
+    let serving_public = tokio::spawn(public::serve(tcp, running.public_tls, running.router, bounds, ended.clone()));
     let serving_devices = tokio::spawn(quic.serve(relay.clone(), ended.clone()));
 
     stop.await;

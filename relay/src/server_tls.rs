@@ -101,9 +101,10 @@ pub async fn keep_loaded(certificate: &Certificate, files: &TlsFiles) {
 }
 
 fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, String> {
-    let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| error.to_string())?;
-    certified.keys_match().map_err(|_| "the private key does not belong to the certificate".to_owned())?;
-    Ok(certified)
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "the private key does not belong to the certificate".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -21,13 +21,10 @@ pub(super) fn complete(source: &Source, draft: Draft) -> (Option<(Config, Keys)>
     }
     check_state(source, &draft);
     let policy = policy(source, &draft, &mut faults);
-    if draft.posture_max_age < draft.token_lifetime {
-        let fix = "make posture.max_age at least as long as session.token_lifetime";
-        source.fault(
-            0,
-            "posture.max_age is too short: the agent reports posture when it renews its session token",
-            fix,
-        );
+    if draft.posture_max_age.value < draft.token_lifetime {
+        let message = "`posture.max_age` is too short: devices report posture when they renew their session token";
+        let fix = "make it at least as long as session.token_lifetime";
+        source.fault(draft.posture_max_age.span.start, message, fix);
     }
     (config(draft, policy).zip(keys), faults)
 }
@@ -47,7 +44,7 @@ fn config(draft: Draft, policy: Option<Arc<Policy>>) -> Option<Config> {
         provider: draft.provider?,
         token_lifetime: draft.token_lifetime,
         certificate_lifetime: draft.certificate_lifetime,
-        posture_max_age: draft.posture_max_age,
+        posture_max_age: draft.posture_max_age.value,
         limits: draft.limits,
         policy: policy?,
         service_accounts: draft.service_accounts,

@@ -85,7 +85,7 @@ pub(super) struct Draft {
     pub(super) provider: Option<ProviderConfig>,
     pub(super) token_lifetime: Duration,
     pub(super) certificate_lifetime: Duration,
-    pub(super) posture_max_age: Duration,
+    pub(super) posture_max_age: Found<Duration>,
     pub(super) limits: Limits,
     pub(super) apps: Option<Arc<AppTable>>,
     pub(super) service_accounts: Vec<ServiceAccount>,
@@ -122,8 +122,9 @@ impl Draft {
         let policy_file = only_path(root.child("policy"), "file", &base.join("policy.cedar"), base);
         let audit_file = only_path(root.child("audit"), "file", &state_dir.value.join("audit.jsonl"), base);
         let provider = provider(source, root.child("provider"));
-        let token_lifetime = only_duration(root.child("session"), "token_lifetime", MINUTE * 5, SECOND, HOUR);
-        let certificate_lifetime = only_duration(root.child("certificate"), "lifetime", DAY, SECOND * 5, DAY * 30);
+        let token_lifetime = only_duration(root.child("session"), "token_lifetime", MINUTE * 5, SECOND, HOUR).value;
+        let certificate_lifetime =
+            only_duration(root.child("certificate"), "lifetime", DAY, SECOND * 5, DAY * 30).value;
         let posture_max_age = only_duration(root.child("posture"), "max_age", MINUTE * 5, SECOND, DAY);
         let limits = limits(root.child("limits"));
         let apps = apps(source, root.children("app"));
@@ -187,7 +188,7 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
     let client_id = section.needed_text("client_id", "postern");
     let scopes = section.list("scopes");
     let groups_claim = section.text("groups_claim").map_or_else(|| "groups".to_owned(), |found| found.value);
-    let token_max_age = section.duration("token_max_age", MINUTE * 15, SECOND, DAY);
+    let token_max_age = section.duration("token_max_age", MINUTE * 15, SECOND, DAY).value;
     let resource = section.text("resource").map(|found| found.value);
     let redirect_port = section.number("redirect_port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
     section.finish();
@@ -336,7 +337,7 @@ fn only_duration(
     default: Duration,
     least: Duration,
     most: Duration,
-) -> Duration {
+) -> Found<Duration> {
     let value = section.duration(key, default, least, most);
     section.finish();
     value

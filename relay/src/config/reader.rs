@@ -164,14 +164,14 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// A duration such as `"15m"` within bounds, or `default`.
+    /// A duration such as `"15m"` within bounds, or `default`, which stands where the section begins.
     pub(super) fn duration(
         &mut self,
         key: &'static str,
         default: Duration,
         least: Duration,
         most: Duration,
-    ) -> Duration {
+    ) -> Found<Duration> {
         let fix = format!("write a duration from {} to {}, such as \"{}\"", show(least), show(most), show(default));
         let found = self.text(key);
         let parse = |text: &str| match duration(text) {
@@ -179,7 +179,7 @@ impl<'s> Section<'s> {
             Some(_) => Err(format!("\"{text}\" is out of bounds")),
             None => Err(format!("\"{text}\" is not a duration")),
         };
-        self.parsed(key, found, parse, &fix).map_or(default, |found| found.value)
+        self.parsed(key, found, parse, &fix).unwrap_or_else(|| Found { value: default, span: self.span.clone() })
     }
 
     /// A whole number within bounds, if given.

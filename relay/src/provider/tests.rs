@@ -92,7 +92,7 @@ async fn a11_misleading_metadata_leads_nowhere() {
     let evil = Idp::start().await;
     let token = idp.sign(&idp.claims("ada"));
     let long = format!("{{\"keys\":[]{}}}", " ".repeat(2 * 1024 * 1024));
-    let answers: Vec<(&str, Box<dyn Fn()>)> = vec![
+    let answers: [(&str, Box<dyn Fn()>); 11] = [
         (
             "metadata redirected",
             Box::new(|| {
