@@ -74,6 +74,15 @@ pub(crate) async fn refuse(peer: &Peer, request: &Request<Incoming>, problem: Pr
     }
 }
 
+/// Records a request that was refused before it could be read.
+pub(crate) async fn record_malformed(peer: &Peer, code: Code) {
+    let refusal = Record::event(Event::Decision, peer.relay.clock.now()).of_device(peer.device.id());
+    let mut refusal = refusal.from(peer.source.ip()).refused(code);
+    refusal.decision = Some(peer.relay.clock.decision_id());
+    // It stands refused whether or not that can be recorded.
+    let _unavailable = record(&peer.relay, refusal).await;
+}
+
 /// The session of a request: its bearer token's signature and shape are good. Whether it may do anything now is
 /// for the decision to say.
 pub fn session(relay: &Relay, headers: &HeaderMap) -> Result<Arc<VerifiedSession>, Code> {

@@ -5,8 +5,8 @@ use crate::gate::{self, Admitted};
 use crate::refusal;
 use crate::service::Stream;
 use crate::streams::Live;
-use crate::upstream::{Answer, Door, Download, Location, Upload, localise};
-use http::header::{CONNECTION, CONTENT_LOCATION, EXPECT, HOST, LOCATION, TRAILER, UPGRADE};
+use crate::upstream::{Answer, Door, Download, Location, Upload, globalise, localise};
+use http::header::{CONNECTION, CONTENT_LOCATION, EXPECT, HOST, LOCATION, ORIGIN, REFERER, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -75,7 +75,13 @@ fn introduce(
     if let Ok(source) = HeaderValue::try_from(stream.peer.source.ip().to_canonical().to_string()) {
         headers.insert(X_FORWARDED_FOR, source);
     }
-    if let Some(local) = local.and_then(Location::header) {
+    let Some(local) = local else { return Ok(()) };
+    for name in [ORIGIN, REFERER] {
+        if let Some(own) = headers.get(&name).and_then(|value| globalise(value, door, local)) {
+            headers.insert(name, own);
+        }
+    }
+    if let Some(local) = local.header() {
         headers.insert(X_FORWARDED_HOST, local);
     }
     Ok(())

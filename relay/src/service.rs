@@ -75,6 +75,14 @@ where
     let served = async {
         if let Err(why) = http.serve_connection(TokioIo::new(io), service).with_upgrades().await {
             tracing::debug!(device = %stream.peer.device.id(), %why, "stream ended");
+            if why.is_parse() {
+                // hyper has answered 400 or 431 by itself.
+                gate::record_malformed(
+                    &stream.peer,
+                    if why.is_parse_too_large() { Code::HeadersTooLarge } else { Code::RequestInvalid },
+                )
+                .await;
+            }
         }
         let carry = stream.after.lock().take();
         if let Some(carry) = carry {

@@ -3,7 +3,7 @@
 mod location;
 mod transfer;
 
-pub(crate) use location::{Location, localise};
+pub(crate) use location::{Location, globalise, localise};
 pub(crate) use transfer::{Download, Upload};
 
 use crate::streams::Live;
@@ -189,6 +189,11 @@ impl Door {
         let uri = Uri::builder().scheme(self.upstream.scheme.as_str()).authority(self.authority.clone());
         let unfit = Failure { code: Code::PathAmbiguous, detail: "the path cannot be sent on" };
         uri.path_and_query(path).build().map_err(|_| unfit)
+    }
+
+    /// `scheme://host`, with the port where it is not the scheme's own.
+    fn origin(&self) -> String {
+        format!("{}://{}", self.upstream.scheme.as_str(), self.host.to_str().unwrap_or_default())
     }
 
     /// Does `authority` name this upstream, for a URL of `scheme`?

@@ -51,6 +51,17 @@ pub(crate) fn localise(value: &HeaderValue, door: &Door, local: Option<&Location
     HeaderValue::try_from(new).ok()
 }
 
+/// An `origin` or `referer` that names the app by its local address, as the upstream knows itself: what the browser
+/// holds for the same origin, an app that compares it with `Host` does too. `None`: it names something else and
+/// stays as it is.
+pub(crate) fn globalise(value: &HeaderValue, door: &Door, local: &Location) -> Option<HeaderValue> {
+    let rest = value.to_str().ok()?.strip_prefix("http://")?.strip_prefix(local.0.as_str())?;
+    if !rest.is_empty() && !rest.starts_with(['/', '?']) {
+        return None;
+    }
+    HeaderValue::try_from(format!("{}{rest}", door.origin())).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +97,23 @@ mod tests {
         }
         assert_eq!(rewritten("http://a", "http://a/b", None).as_deref(), Some("/b"));
         assert_eq!(rewritten("http://a", "http://a//evil.example/", None), None);
+    }
+
+    #[test]
+    fn the_local_address_becomes_the_upstreams_own() {
+        let door = Door::new(&"https://wiki.corp".parse().unwrap()).unwrap();
+        let local = Location::parse(&"wiki.localhost:7070".parse().unwrap(), &"wiki".parse().unwrap()).unwrap();
+        for (value, expected) in [
+            ("http://wiki.localhost:7070", Some("https://wiki.corp")),
+            ("http://wiki.localhost:7070/a?b", Some("https://wiki.corp/a?b")),
+            ("http://wiki.localhost:70701", None),
+            ("http://wiki.localhost:7070.evil.example", None),
+            ("https://wiki.localhost:7070", None),
+            ("null", None),
+        ] {
+            let globalised = globalise(&value.parse().unwrap(), &door, &local);
+            assert_eq!(globalised.as_ref().map(|value| value.to_str().unwrap()), expected, "{value}");
+        }
     }
 
     #[test]

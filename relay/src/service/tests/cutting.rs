@@ -1,7 +1,7 @@
 //! What was allowed can be cut, at once and in both directions, and ends with its session.
 
 use super::upstreams::{Generated, Upstream};
-use super::world::{Device, World, app, assert_refused};
+use super::world::{Device, World, app, assert_refused, idle, soon};
 use crate::{gate, revoke, streams};
 use http::Response;
 use http_body_util::BodyExt as _;
@@ -59,12 +59,12 @@ async fn a_revoked_session_loses_its_stream_in_both_directions() {
 
     let target = streams::Target::Session(ada.session.clone());
     assert_eq!(streams::cut(&world.relay, &target, Code::SessionRevoked).await, 1);
-    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::SessionRevoked)));
-    assert_eq!(send.stopped().await.unwrap(), Some(number(Code::SessionRevoked)));
-    let end = ends.recv().await.unwrap();
+    assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::SessionRevoked)));
+    assert_eq!(soon(send.stopped()).await.unwrap(), Some(number(Code::SessionRevoked)));
+    let end = soon(ends.recv()).await.unwrap();
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "the app does not take it for the end");
 
-    let RelayEvent::Cut { app, decision, code } = events.next().await else { panic!("a cut is told") };
+    let RelayEvent::Cut { app, decision, code } = soon(events.next()).await else { panic!("a cut is told") };
     assert_eq!((app.as_str(), code), ("db", Code::SessionRevoked));
     let record = world.audit().into_iter().find(|line| line["decision"] == decision.as_str()).unwrap();
     assert_eq!((record["event"].as_str(), record["code"].as_str()), (Some("stream_cut"), Some("session_revoked")));
@@ -89,14 +89,12 @@ async fn a_revoked_principal_loses_a_download_and_the_next_request() {
     let receipt = revoke::revoke(&world.relay, Target::Principal(principal), Event::Revocation, "test").await.unwrap();
     assert_eq!(receipt.streams_cut, 1);
     let failure = loop {
-        if let Err(failure) = recv.read_chunk(1 << 20, true).await {
+        if let Err(failure) = soon(recv.read_chunk(1 << 20, true)).await {
             break failure;
         }
     };
     assert_eq!(failure, ReadError::Reset(number(Code::PrincipalRevoked)));
-    while !world.relay.streams.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    idle(&world).await;
     let refused = assert_refused(ada.get("wiki", "/").await, Code::PrincipalRevoked).await;
     assert_eq!(world.audited(&refused)["result"], "deny");
 }
@@ -114,10 +112,10 @@ async fn a_request_that_waits_for_its_upstream_is_cut_too() {
     let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nhost: wiki\r\nproxy-authorization: Bearer {}\r\n\r\n", ada.token);
     send.write_all(head.as_bytes()).await.unwrap();
-    asks.recv().await.unwrap();
+    soon(asks.recv()).await.unwrap();
     let target = streams::Target::App("wiki".parse().unwrap());
     assert_eq!(streams::cut(&world.relay, &target, Code::PolicyDenied).await, 1);
-    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
+    assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
 }
 
 #[tokio::test]
@@ -128,9 +126,9 @@ async fn a_revoked_device_loses_its_connection() {
     let _open = open(&ada, &upstream).await;
     let target = Target::Device(ada.id().clone());
     revoke::revoke(&world.relay, target, Event::Revocation, "test").await.unwrap();
-    let quinn::ConnectionError::ApplicationClosed(close) = ada.connection.closed().await else { panic!() };
+    let quinn::ConnectionError::ApplicationClosed(close) = soon(ada.connection.closed()).await else { panic!() };
     assert_eq!(close.error_code, number(Code::DeviceRevoked));
-    assert!(ends.recv().await.unwrap().is_err());
+    assert!(soon(ends.recv()).await.unwrap().is_err());
 }
 
 /// The unit of A53: what its session no longer covers ends, what was renewed goes on.
@@ -145,7 +143,7 @@ async fn a_stream_ends_with_its_session_unless_that_was_renewed() {
     let (_send, mut recv) = open(&ada, &upstream).await;
     let (_bobs_send, mut bobs) = open(&bob, &upstream).await;
     gate::issued(&world.relay, &world.token(&bob, &["staff"], Duration::from_secs(60)));
-    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::TokenExpired)));
+    assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::TokenExpired)));
     let undisturbed = tokio::time::timeout(Duration::from_millis(50), bobs.read_chunk(1, true)).await;
     assert!(undisturbed.is_err(), "{undisturbed:?}");
 
@@ -153,7 +151,7 @@ async fn a_stream_ends_with_its_session_unless_that_was_renewed() {
     bob.token = world.token(&bob, &["staff"], Duration::from_secs(1));
     let (_send, mut recv) = open(&bob, &upstream).await;
     gate::issued(&world.relay, &world.token(&bob, &[], Duration::from_secs(90)));
-    assert_eq!(recv.read_chunk(1, true).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
+    assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
     let cut = world.audit().into_iter().rfind(|line| line["event"] == "stream_cut").unwrap();
     assert_eq!((cut["code"].as_str(), cut["result"].as_str()), (Some("policy_denied"), Some("deny")));
 }
@@ -165,12 +163,12 @@ async fn a_device_that_leaves_takes_its_requests_along() {
     let ada = world.device("ada").await;
     let (send, mut recv) = open(&ada, &upstream).await;
     recv.stop(VarInt::from_u32(0)).unwrap();
-    assert!(ends.recv().await.unwrap().is_err(), "the upstream's connection is not kept for nobody");
+    assert!(soon(ends.recv()).await.unwrap().is_err(), "the upstream's connection is not kept for nobody");
     drop(send);
 
     let _open = open(&ada, &upstream).await;
     ada.connection.close(VarInt::from_u32(0), b"");
-    assert!(ends.recv().await.unwrap().is_err());
+    assert!(soon(ends.recv()).await.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Abuse of the data side, each by its id in the list of abuse cases.
 
 use super::upstreams::Upstream;
-use super::world::{Device, World, app, assert_refused, none, quic, text};
+use super::world::{Device, World, app, assert_refused, none, quic, soon, text};
 use crate::revoke;
 use http::Request;
 use postern_protocol::Code;
@@ -104,7 +104,7 @@ async fn a33_a34_no_resumption_and_no_early_data() {
     let target = Target::Device(ada.id().clone());
     revoke::revoke(&world.relay, target, Event::Revocation, "test").await.unwrap();
     let again = dial().await.unwrap();
-    let ConnectionError::ApplicationClosed(close) = again.closed().await else { panic!("closed with a code") };
+    let ConnectionError::ApplicationClosed(close) = soon(again.closed()).await else { panic!("closed with a code") };
     assert_eq!(close.error_code, VarInt::from_u32(Code::DeviceRevoked.number()));
     assert_eq!(&close.reason[..], b"device_revoked");
 }
@@ -166,6 +166,8 @@ async fn a42_header_bombs_end_at_64_kib() {
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer:.60}");
     }
     assert!(seen.try_recv().is_err(), "no app sees any of it");
+    let recorded = world.audit().iter().filter(|line| line["code"] == "headers_too_large").count();
+    assert_eq!(recorded, 3, "each is in the audit log");
 
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n");
     let answer = ada.send_raw(&format!("{chunked}x-trailer: {}\r\n\r\n", "a".repeat(66_000))).await;
@@ -433,4 +435,18 @@ async fn a36_no_endpoint_without_a_device_authority() {
         let bound = crate::transport::bind("127.0.0.1:0".parse().unwrap(), tls, &world.relay.config.limits);
         assert!(bound.unwrap_err().to_string().contains("device authority"));
     }
+}
+
+/// Many devices at once: beyond a number of handshakes under way each has to prove its address, and all get in.
+#[tokio::test]
+async fn a_rush_of_devices_is_let_in() {
+    let world = World::new(&[]).await;
+    let mut identities = Vec::new();
+    for _ in 0..16 {
+        identities.push(world.identity().await);
+    }
+    let dials =
+        identities.iter().flat_map(|identity| (0..12).map(|_| world.connect_as(Some(identity), "postern.relay")));
+    let connected = soon(futures_util::future::join_all(dials)).await;
+    assert_eq!(connected.iter().filter(|connected| connected.is_ok()).count(), 16 * 12);
 }

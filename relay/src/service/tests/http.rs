@@ -21,13 +21,15 @@ async fn an_allowed_request_reaches_the_upstream_with_our_word_for_it() {
     let world = World::new(&[app("wiki", upstream.http_url(), "")]).await;
     let ada = world.device("ada").await;
     let request = ada.request("GET", "wiki", "/page?x=1").header("postern-local-authority", "wiki.localhost:7070");
-    let response = ada.call(request.header("authorization", "Basic app").body(none()).unwrap()).await;
+    let request = request.header("authorization", "Basic app").header("origin", "http://wiki.localhost:7070");
+    let response = ada.call(request.body(none()).unwrap()).await;
     assert_eq!(response.status(), 200);
     let seen = text(response).await;
     assert!(seen.starts_with("GET /page?x=1\n"), "{seen}");
     let value = |name: &str| seen.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned));
     assert_eq!(value("host"), Some(upstream.addr.to_string()));
     assert_eq!(value("authorization").as_deref(), Some("Basic app"), "the app's own credential passes");
+    assert_eq!(value("origin"), Some(upstream.http_url()), "an app that compares it with the host finds them the same");
     assert_eq!(value("proxy-authorization"), None, "the relay's credential ends here");
     assert_eq!(value("x-forwarded-host").as_deref(), Some("wiki.localhost:7070"));
     assert_eq!(value("x-forwarded-proto").as_deref(), Some("http"));

@@ -1,9 +1,13 @@
 //! `tcp` apps: bytes both ways, ends and breaks carried over.
 
 use super::upstreams::Upstream;
-use super::world::{World, app};
+use super::world::{World, app, idle, none, soon};
+use crate::service::{self, Peer};
+use crate::transport::Cut;
+use hyper_util::rt::TokioIo;
 use postern_protocol::Code;
 use quinn::{ReadError, VarInt};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -47,9 +51,7 @@ async fn the_app_may_end_first() {
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     stream.write_all(b"still listening").await.unwrap();
     stream.shutdown().await.unwrap();
-    while !world.relay.streams.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    idle(&world).await;
 }
 
 #[tokio::test]
@@ -114,8 +116,8 @@ async fn a_broken_upstream_breaks_the_stream_and_the_other_way_round() {
     send.write_all(request.as_bytes()).await.unwrap();
     send.write_all(b"x").await.unwrap();
     let number = VarInt::from_u32(Code::UpstreamUnreachable.number());
-    assert_eq!(recv.read_to_end(4096).await.unwrap_err(), quinn::ReadToEndError::Read(ReadError::Reset(number)));
-    assert_eq!(send.stopped().await.unwrap(), Some(number));
+    assert_eq!(soon(recv.read_to_end(4096)).await.unwrap_err(), quinn::ReadToEndError::Read(ReadError::Reset(number)));
+    assert_eq!(soon(send.stopped()).await.unwrap(), Some(number));
 
     let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
     send.write_all(request.as_bytes()).await.unwrap();
@@ -125,7 +127,7 @@ async fn a_broken_upstream_breaks_the_stream_and_the_other_way_round() {
         got.extend_from_slice(&recv.read_chunk(4096, true).await.unwrap().unwrap().bytes);
     }
     send.reset(VarInt::from_u32(0)).unwrap();
-    assert_eq!(upstream_saw.recv().await.unwrap(), Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(soon(upstream_saw.recv()).await.unwrap(), Err(std::io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]
@@ -146,4 +148,35 @@ async fn an_app_is_reached_by_its_own_kind_and_port_alone() {
     }
     super::world::assert_refused(ada.get("db", "/").await, Code::AppKindMismatch).await;
     assert_eq!(upstream.connections(), 0);
+}
+
+/// The service does not know its transport: here it is a pipe in memory.
+#[tokio::test]
+async fn any_byte_stream_will_do_for_a_transport() {
+    let upstream = Upstream::tcp_echo().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let device = Arc::new(ada.identity.device.clone());
+    let peer = Arc::new(Peer { relay: world.relay.clone(), device, source: "192.0.2.1:1".parse().unwrap() });
+    let (client, server) = tokio::io::duplex(4096);
+    let cut = Arc::new(Cut::new());
+    let served = tokio::spawn(service::serve(peer, server, cut));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let refused = sender.send_request(ada.request("GET", "closed", "/").body(none()).unwrap()).await.unwrap();
+    let refused = super::world::assert_refused(refused, Code::PolicyDenied).await;
+    assert_eq!(world.audited(&refused)["source"], "192.0.2.1");
+
+    sender.ready().await.unwrap();
+    let target = format!("db:{}", upstream.addr.port());
+    let mut response =
+        sender.send_request(ada.request("CONNECT", &target, &target).body(none()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut stream = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    stream.write_all(b"over and out").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut echo = String::new();
+    stream.read_to_string(&mut echo).await.unwrap();
+    assert_eq!(echo, "over and out");
+    soon(served).await.unwrap();
 }

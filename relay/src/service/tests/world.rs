@@ -351,3 +351,18 @@ pub(super) async fn assert_refused(response: Response<Incoming>, code: Code) -> 
     assert_eq!(problem.code, code, "{problem:?}");
     problem
 }
+
+/// What `future` comes to, which must be soon: a test whose defence is gone fails and does not hang.
+pub(super) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens in good time")
+}
+
+/// Waits until no stream lives.
+pub(super) async fn idle(world: &World) {
+    soon(async {
+        while !world.relay.streams.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
