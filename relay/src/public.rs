@@ -10,10 +10,12 @@ use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use postern_protocol::control::{ENROLL, EnrollRequest};
 use postern_protocol::discovery::{self, Discovery, RelayEndpoint, SignIn};
 use postern_protocol::{Code, MAX_CONTROL_BYTES, MAX_HEADER_BYTES, Problem};
 use postern_relay_core::audit::{Event, Record};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ use tower_service::Service as _;
 pub struct Bounds {
     /// Connections at one time.
     pub connections: u32,
+    /// Connections at one time of one network.
+    pub of_one_network: u32,
     /// How long a TLS handshake may take, and a request's header section.
     pub headers_in: Duration,
     /// How long a connection may live: nobody needs this listener for long.
@@ -38,7 +42,12 @@ pub struct Bounds {
 impl Bounds {
     /// The usual patience for this many connections.
     pub fn new(connections: u32) -> Self {
-        Self { connections, headers_in: Duration::from_secs(10), life: Duration::from_secs(60) }
+        Self {
+            connections,
+            of_one_network: (connections / 10).max(16),
+            headers_in: Duration::from_secs(10),
+            life: Duration::from_secs(60),
+        }
     }
 }
 
@@ -96,6 +105,7 @@ pub async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let places = Arc::new(Semaphore::new(bounds.connections as usize));
+    let crowd = Arc::new(Crowd { by_network: Mutex::default(), most: bounds.of_one_network });
     let connections = TaskTracker::new();
     loop {
         let place = tokio::select! {
@@ -108,9 +118,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((socket, source)) => {
+                let Some(seat) = crowd.enter(source.ip()) else { continue };
                 let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    let _its_place = place;
+                    let _until_it_ends = (place, seat);
                     let connection = connection(socket, source, &acceptor, router, bounds, shutdown);
                     let _too_long = tokio::time::timeout(bounds.life, connection).await;
                 });
@@ -124,6 +135,43 @@ pub async fn serve(
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Connections by network, so that one cannot take all places.
+struct Crowd {
+    by_network: Mutex<HashMap<IpAddr, u32>>,
+    most: u32,
+}
+
+/// One connection of a network, until it is dropped.
+struct Seat {
+    crowd: Arc<Crowd>,
+    network: IpAddr,
+}
+
+impl Crowd {
+    fn enter(self: &Arc<Self>, source: IpAddr) -> Option<Seat> {
+        let network = network(source);
+        let mut by_network = self.by_network.lock();
+        let count = by_network.entry(network).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { crowd: self.clone(), network })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut by_network = self.crowd.by_network.lock();
+        if let Some(count) = by_network.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                by_network.remove(&self.network);
+            }
+        }
+    }
 }
 
 async fn connection(

@@ -78,14 +78,13 @@ impl TryFrom<Named> for Target {
 /// Revokes `target` on this relay. When it returns, no request of it is allowed, whatever else went wrong.
 pub async fn revoke(relay: &Relay, target: Target, event: Event, by: &str) -> Result<Receipt, Problem> {
     let at = relay.clock.now();
-    let stored = {
-        let _one_at_a_time = relay.changes.lock().await;
-        change(&relay.snapshot, |revocations| {
-            revocations.insert(target.clone());
-        });
-        relay.store.revoke(&target, at).await
-    };
+    let one_at_a_time = relay.changes.lock().await;
+    change(&relay.snapshot, |revocations| {
+        revocations.insert(target.clone());
+    });
     let streams_cut = streams::cut(relay, &target.clone().into(), target.code()).await;
+    let stored = relay.store.revoke(&target, at).await;
+    drop(one_at_a_time);
     let ended = stored?;
     for session in &ended {
         relay.events.send(session, RelayEvent::Revoked { code: target.code() });

@@ -6,12 +6,14 @@ use crate::audit_log::plain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::{Authority, Keys};
+use crate::revoke::change;
 use crate::server_tls::{self, Certificate};
 use crate::state::Relay;
 use crate::{log, public, transport};
 use postern_protocol::control::CONTROL_AUTHORITY;
 use postern_protocol::{Code, Problem};
 use postern_relay_core::audit::Event;
+use postern_relay_core::revocation::Target;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -223,8 +225,17 @@ async fn tidy(relay: &Relay) {
         tokio::time::sleep(TIDY).await;
         relay.limiter.retain_recent();
         relay.limiters.tidy();
-        if let Err(error) = relay.store.prune(relay.clock.now()).await {
-            tracing::warn!(%error, "the store cannot be tidied");
+        match relay.store.prune(relay.clock.now()).await {
+            Ok(sessions) if sessions.is_empty() => {}
+            Ok(sessions) => {
+                let _one_at_a_time = relay.changes.lock().await;
+                change(&relay.snapshot, |revocations| {
+                    for session in sessions {
+                        revocations.remove(&Target::Session(session));
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(%error, "the store cannot be tidied"),
         }
     }
 }
@@ -260,6 +271,9 @@ fn internal(error: impl std::fmt::Display) -> Problem {
 fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Caught, so that a write beyond a limit on file sizes fails like one to a full disk instead of ending the relay.
+    const SIGXFSZ: i32 = 25;
+    let _caught_from_now_on = signal(SignalKind::from_raw(SIGXFSZ))?;
     let stop = CancellationToken::new();
     let first = stop.clone();
     tokio::spawn(async move {

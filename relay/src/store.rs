@@ -227,18 +227,18 @@ impl Store {
         Ok(revocations)
     }
 
-    /// Forgets what can no longer matter.
-    pub async fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
+    /// Forgets what can no longer matter. Returns the sessions that need not stand among the revocations any more.
+    pub async fn prune(&self, now: Timestamp) -> Result<Vec<SessionId>, StoreError> {
         sqlx::query("DELETE FROM used_tokens WHERE until < ?").bind(millis(now)).execute(&self.pool).await?;
-        sqlx::query("DELETE FROM revocations WHERE kind = 'session' AND at < ?")
-            .bind(millis(now.minus(SESSION_REVOCATIONS)))
-            .execute(&self.pool)
-            .await?;
         sqlx::query("DELETE FROM sessions WHERE renewed < ?")
             .bind(millis(now.minus(IDLE_SESSIONS)))
             .execute(&self.pool)
             .await?;
-        Ok(())
+        let rows = sqlx::query("DELETE FROM revocations WHERE kind = 'session' AND at < ? RETURNING id")
+            .bind(millis(now.minus(SESSION_REVOCATIONS)))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| parsed(row.try_get("id")?, "session id")).collect()
     }
 
     /// Keeps the audit log's newest checkpoint.

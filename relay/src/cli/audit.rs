@@ -70,7 +70,7 @@ pub(super) async fn verify(
             Err(Failure::Said)
         }
         Err(broken) => {
-            output.data(&format!("{shown}:{}: {}", broken.line, broken.why));
+            output.data(&format!("{shown}: {broken}"));
             Err(Failure::Said)
         }
     }

@@ -23,6 +23,9 @@ fn metadata(idp: &Idp, jwks_uri: &str) -> String {
     serde_json::json!({"issuer": idp.issuer, "jwks_uri": jwks_uri}).to_string()
 }
 
+/// Makes the provider misbehave.
+type Misleading<'a> = Box<dyn Fn() + 'a>;
+
 const METADATA: &str = "/.well-known/openid-configuration";
 const AGE: Duration = Duration::from_secs(300);
 
@@ -92,7 +95,7 @@ async fn a11_misleading_metadata_leads_nowhere() {
     let evil = Idp::start().await;
     let token = idp.sign(&idp.claims("ada"));
     let long = format!("{{\"keys\":[]{}}}", " ".repeat(2 * 1024 * 1024));
-    let answers: [(&str, Box<dyn Fn()>); 11] = [
+    let answers: [(&str, Misleading<'_>); 11] = [
         (
             "metadata redirected",
             Box::new(|| {

@@ -121,6 +121,23 @@ async fn a_client_that_says_nothing_is_let_go() {
 }
 
 #[tokio::test]
+async fn one_network_cannot_take_all_places() {
+    let crowd = Arc::new(Crowd { by_network: Mutex::default(), most: 2 });
+    let from = |text: &str| crowd.enter(text.parse().unwrap());
+    let seats = (from("192.0.2.1"), from("192.0.2.1"));
+    assert!(seats.0.is_some() && seats.1.is_some() && from("192.0.2.1").is_none());
+    assert!(from("192.0.2.2").is_some());
+    drop(seats);
+    assert!(from("192.0.2.1").is_some());
+    assert!(crowd.by_network.lock().is_empty());
+    // Over the network: the third connection is closed before it costs a handshake.
+    let listener = Listener::new(Bounds { of_one_network: 2, ..Bounds::new(10) }).await;
+    let _held = (listener.connect("localhost").await, listener.connect("localhost").await);
+    let mut third = TcpStream::connect(listener.address).await.unwrap();
+    assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
 async fn a_shutdown_lets_an_open_connection_end() {
     let listener = Listener::new(Bounds::new(10)).await;
     let mut idle = listener.connect("localhost").await;

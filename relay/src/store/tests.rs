@@ -82,7 +82,7 @@ async fn revocations_end_sessions_and_outlive_a_restart() {
     assert!(!world.store.renew_session(&third, None, None, NOW).await.unwrap(), "an ended session is not renewed");
     // A session's entry may be forgotten once no token of it lives; its row still says that it ended.
     let later = NOW.plus(SESSION_REVOCATIONS * 2);
-    world.store.prune(later).await.unwrap();
+    assert_eq!(world.store.prune(later).await.unwrap(), std::slice::from_ref(&first));
     let revoked = world.store.revocations(later).await.unwrap();
     assert!(!revoked.is_session(&first) && revoked.is_principal(&who("ada")));
     assert!(world.store.session(&first).await.unwrap().unwrap().ended);
