@@ -56,6 +56,11 @@ impl Claims {
         entries.iter().map(text).collect()
     }
 
+    /// Is the claim one that the provider keeps elsewhere (OpenID Connect Core §5.6.2)?
+    pub(crate) fn has_elsewhere(&self, name: &str) -> bool {
+        self.0.get("_claim_names").is_some_and(|names| names.get(name).is_some())
+    }
+
     /// Does the claim say no? Providers write `false` and `"false"`.
     pub(crate) fn denies(&self, name: &str) -> bool {
         match self.0.get(name) {

@@ -79,9 +79,12 @@ fn app_name(name: &str) -> Result<AppName, Code> {
     name.to_ascii_lowercase().parse().map_err(|_| Code::Misdirected)
 }
 
-/// `TRACE` would send the identity assertion back to the browser.
+/// `TRACE` would send the identity assertion back to the browser. Methods are case-sensitive (RFC 9110 §9.1), but apps
+/// that read `delete` as `DELETE` exist: a policy must not be passed by spelling.
 fn check_method(method: &Method) -> Result<(), Code> {
-    if method == Method::TRACE || method.as_str().len() > 32 { Err(Code::MethodNotAllowed) } else { Ok(()) }
+    let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-';
+    let known = method.as_str().len() <= 32 && method.as_str().bytes().all(plain) && *method != Method::TRACE;
+    if known { Ok(()) } else { Err(Code::MethodNotAllowed) }
 }
 
 #[cfg(test)]

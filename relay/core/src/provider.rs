@@ -187,6 +187,13 @@ fn identity(
     let subject = claims.text("sub", MAX_SUBJECT_BYTES)?.ok_or_else(|| invalid("sub is missing"))?;
     let owned = |name: &str| Ok::<_, String>(claims.text(name, MAX_CLAIM_BYTES)?.map(String::from));
     let email = claims.display("email", MAX_CLAIM_BYTES).filter(|_| !claims.denies("email_verified"));
+    // Entra names a place to ask instead of listing more than 200 groups. Read as "no groups" it would pass by every
+    // policy that forbids one.
+    if claims.has_elsewhere(&rules.groups_claim) {
+        return Err(invalid(
+            "the groups are not in the token (overage): have the provider list only groups for this app",
+        ));
+    }
     let mut groups = claims.strings(&rules.groups_claim, MAX_GROUPS, MAX_GROUP_BYTES)?;
     groups.sort_unstable();
     groups.dedup();

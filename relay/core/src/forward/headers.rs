@@ -13,8 +13,21 @@ const HOP_BY_HOP: [HeaderName; 6] =
 /// The same, where the `http` crate has no name for them. `proxy-status` of an upstream would pass for ours.
 const HOP_BY_HOP_NAMES: [&str; 4] = ["keep-alive", "proxy-connection", "proxy-authentication-info", "proxy-status"];
 
-/// Readings of a name that speak for Postern or for the way here, in the form of [`plain`].
-const RESERVED: [&str; 5] = ["x-postern-", "postern-", "x-forwarded-", "x-real-ip", "x-original-"];
+/// Beginnings of names that speak for Postern, for the way here, or for another path or method than the one that is
+/// judged, in the form of [`plain`].
+const RESERVED: [&str; 11] = [
+    "x-postern-",
+    "postern-",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "x-original-",
+    "x-rewrite-",
+    "x-http-method",
+    "x-method-override",
+];
 
 /// Takes from a request what may not reach the upstream: hop-by-hop fields, credentials for the relay, everything
 /// in Postern's name in any spelling (A44), and all claims of other proxies (A45). To be called before Postern's

@@ -69,6 +69,8 @@ fn a47_authority_and_host_must_agree_and_be_ours() {
         ("CONNECT", "[::1]:22", &[], Code::Misdirected),
         ("CONNECT", "postern.relay:443", &[], Code::Misdirected),
         ("TRACE", "/", &["wiki"], Code::MethodNotAllowed),
+        ("trace", "/", &["wiki"], Code::MethodNotAllowed),
+        ("delete", "/", &["wiki"], Code::MethodNotAllowed),
     ] {
         assert_eq!(read(method, uri, hosts), Err(code), "{method} {uri} {hosts:?}");
     }
@@ -205,6 +207,11 @@ fn a45_claims_of_other_proxies_do_not_pass() {
         ("x-real-ip", "127.0.0.1"),
         ("x_real_ip", "::1"),
         ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("X_Rewrite_URL", "/admin"),
+        ("x-http-method-override", "DELETE"),
+        ("x-method-override", "DELETE"),
+        ("x-client-ip", "127.0.0.1"),
         ("x-original-host", "vault"),
         ("user-agent", "curl"),
     ]);
