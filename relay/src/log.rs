@@ -24,12 +24,15 @@ impl<W: Write> Write for Escaped<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        self.0.write_all((printable(line) + "\n").as_bytes())?;
+        // A log that cannot be written, on a full disk, must not take the relay along: the subscriber would report the
+        // failure on the same stderr and panic.
+        let _lost = self.0.write_all((printable(line) + "\n").as_bytes());
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        let _lost = self.0.flush();
+        Ok(())
     }
 }
 

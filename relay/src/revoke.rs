@@ -85,7 +85,10 @@ pub async fn revoke(relay: &Relay, target: Target, event: Event, by: &str) -> Re
     let streams_cut = streams::cut(relay, &target.clone().into(), target.code()).await;
     let stored = relay.store.revoke(&target, at).await;
     drop(one_at_a_time);
-    let ended = stored?;
+    let ended = stored.map_err(|error| {
+        let detail = "it is revoked on this relay until it restarts, but could not be stored";
+        Problem::from(error).detail(detail).advice(None, Some("Correct the store, then revoke again.".to_owned()))
+    })?;
     for session in &ended {
         relay.events.send(session, RelayEvent::Revoked { code: target.code() });
     }

@@ -9,8 +9,11 @@ use postern_relay_core::audit::Checkpoint;
 use postern_relay_core::principal::PrincipalKey;
 use postern_relay_core::revocation::{Revocations, Target};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -112,12 +115,12 @@ impl Store {
     /// Records a sign-in: uses up the token, makes the device known, starts the session. All of it or nothing.
     /// The error is `identity_token_used`, `device_owned` or `store_unavailable`.
     pub async fn start_session(&self, sign_in: &SignIn<'_>, now: Timestamp) -> Result<(), Problem> {
-        let mut transaction = self.begin().await?;
-        let refused = record_sign_in(&mut transaction, sign_in, now).await.map_err(StoreError::from)?;
-        if let Some(code) = refused {
-            return Err(Problem::new(code));
+        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
+        let result = record_sign_in(&mut connection, sign_in, now).await;
+        match keep_if_sound(connection, result)? {
+            Some(code) => Err(Problem::new(code)),
+            None => Ok(()),
         }
-        Ok(transaction.commit().await.map_err(StoreError::from)?)
     }
 
     /// The session of this id.
@@ -167,34 +170,9 @@ impl Store {
 
     /// Records a revocation and ends the sessions it concerns. Returns those that lived until now.
     pub async fn revoke(&self, target: &Target, now: Timestamp) -> Result<Vec<SessionId>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let (kind, id) = named(target);
-        sqlx::query("INSERT INTO revocations (kind, id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(kind)
-            .bind(id)
-            .bind(millis(now))
-            .execute(&mut *transaction)
-            .await?;
-        let query = match target {
-            Target::Principal(key) => sqlx::query(
-                "UPDATE sessions SET ended = ?1 WHERE subject = ?2 AND issuer = ?3 AND ended IS NULL RETURNING id",
-            )
-            .bind(millis(now))
-            .bind(key.subject())
-            .bind(key.issuer()),
-            Target::Device(id) => {
-                sqlx::query("UPDATE sessions SET ended = ?1 WHERE device = ?2 AND ended IS NULL RETURNING id")
-                    .bind(millis(now))
-                    .bind(id.as_str())
-            }
-            Target::Session(id) => {
-                sqlx::query("UPDATE sessions SET ended = ?1 WHERE id = ?2 AND ended IS NULL RETURNING id")
-                    .bind(millis(now))
-                    .bind(id.as_str())
-            }
-        };
-        let rows = query.fetch_all(&mut *transaction).await?;
-        transaction.commit().await?;
+        let mut connection = self.pool.acquire().await?;
+        let result = record_revocation(&mut connection, target, now).await;
+        let rows = keep_if_sound(connection, result)?;
         rows.iter().map(|row| parsed(row.try_get("id")?, "session id")).collect()
     }
 
@@ -261,10 +239,6 @@ impl Store {
         let seq = u64::try_from(row.try_get::<i64, _>("seq")?).map_err(|_| StoreError::Malformed("checkpoint"))?;
         Ok(Some(Checkpoint { seq, head: row.try_get("head")? }))
     }
-
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
-    }
 }
 
 /// The steps that bring the tables up to date. A step that was released is never edited; the next one goes below it.
@@ -273,16 +247,26 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![Migration::new(1, "first".into(), MigrationType::Simple, first, false)])
 }
 
+/// The result of a transaction. After a failure its connection is not used again: when a disk is full, SQLite may
+/// have ended the transaction by itself, and the connection would refuse to begin another.
+fn keep_if_sound<T>(mut connection: PoolConnection<Sqlite>, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    if result.is_err() {
+        connection.close_on_drop();
+    }
+    Ok(result?)
+}
+
 /// The writes of a sign-in; a code instead where it must not be.
 async fn record_sign_in(
-    transaction: &mut Transaction<'_, Sqlite>,
+    connection: &mut SqliteConnection,
     sign_in: &SignIn<'_>,
     now: Timestamp,
 ) -> Result<Option<Code>, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let fresh = sqlx::query("INSERT INTO used_tokens (hash, until) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(sign_in.token_hash.as_slice())
         .bind(millis(sign_in.token_until))
-        .execute(&mut **transaction)
+        .execute(&mut *transaction)
         .await?;
     if fresh.rows_affected() == 0 {
         return Ok(Some(Code::IdentityTokenUsed));
@@ -299,7 +283,7 @@ async fn record_sign_in(
     .bind(sign_in.device_name)
     .bind(millis(now))
     .bind(millis(now))
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
     if owned.rows_affected() == 0 {
         return Ok(Some(Code::DeviceOwned));
@@ -315,9 +299,47 @@ async fn record_sign_in(
     .bind(sign_in.name)
     .bind(millis(now))
     .bind(millis(now))
-    .execute(&mut **transaction)
+    .execute(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     Ok(None)
+}
+
+/// The writes of a revocation. Returns the sessions that it ended.
+async fn record_revocation(
+    connection: &mut SqliteConnection,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let (kind, id) = named(target);
+    sqlx::query("INSERT INTO revocations (kind, id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(kind)
+        .bind(id)
+        .bind(millis(now))
+        .execute(&mut *transaction)
+        .await?;
+    let end = match target {
+        Target::Principal(key) => sqlx::query(
+            "UPDATE sessions SET ended = ?1 WHERE subject = ?2 AND issuer = ?3 AND ended IS NULL RETURNING id",
+        )
+        .bind(millis(now))
+        .bind(key.subject())
+        .bind(key.issuer()),
+        Target::Device(id) => {
+            sqlx::query("UPDATE sessions SET ended = ?1 WHERE device = ?2 AND ended IS NULL RETURNING id")
+                .bind(millis(now))
+                .bind(id.as_str())
+        }
+        Target::Session(id) => {
+            sqlx::query("UPDATE sessions SET ended = ?1 WHERE id = ?2 AND ended IS NULL RETURNING id")
+                .bind(millis(now))
+                .bind(id.as_str())
+        }
+    };
+    let ended = end.fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(ended)
 }
 
 /// A target as the table of revocations names it.
