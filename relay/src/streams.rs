@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How often deadlines are looked at: the most by which a stream outlives its permit.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Connections one device may hold: one is usual, two while it changes certificates.
+const PER_DEVICE: usize = 16;
+
 /// Whose streams to cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -202,10 +205,18 @@ impl Registry {
         Live { stream, shared: self.shared.clone(), number }
     }
 
-    /// Files a connection, so that it ends with its device.
+    /// Files a connection, so that it ends with its device. A device with too many loses its oldest: after a change
+    /// of network those are the dead ones.
     pub fn connected(&self, device: Arc<VerifiedDevice>, cut: Arc<Cut>) -> LiveConnection {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        self.shared.connections.lock().insert(number, Connection { device, cut });
+        let mut connections = self.shared.connections.lock();
+        let of_device = || connections.iter().filter(|(_, connection)| connection.device.id() == device.id());
+        if of_device().count() >= PER_DEVICE
+            && let Some((_, oldest)) = of_device().min_by_key(|(number, _)| **number)
+        {
+            oldest.cut.cut_any(Code::RateLimited);
+        }
+        connections.insert(number, Connection { device, cut });
         LiveConnection { shared: self.shared.clone(), number }
     }
 
@@ -248,11 +259,6 @@ impl Registry {
     /// Does nothing live?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// How many connections of `device` live.
-    pub fn connections_of(&self, device: &DeviceId) -> usize {
-        self.shared.connections.lock().values().filter(|connection| connection.device.id() == device).count()
     }
 
     /// The streams whose permit has ended. Ends connections whose certificate has, forgets tokens that have.

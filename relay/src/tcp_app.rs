@@ -66,27 +66,52 @@ async fn carry(upgrade: OnUpgrade, mut upstream: Upstream, live: Live) {
 
 /// The same for a QUIC stream, where chunks pass without being copied.
 async fn carry_chunks(stream: QuicStream, early: Bytes, tcp: &mut TcpStream, live: &Live) -> Result<(), Code> {
-    let QuicStream { mut recv, mut send } = stream;
+    let QuicStream { recv, mut send } = stream;
     let (mut from_app, mut to_app) = tcp.split();
-    let result = tokio::try_join!(
-        device_to_app(&mut recv, early, &mut to_app, live),
-        app_to_device(&mut from_app, &mut send, live)
-    );
-    if let Err(code) = result {
+    let down = app_to_device(&mut from_app, &mut send, live);
+    let mut up = std::pin::pin!(device_to_app(recv, early, &mut to_app, live));
+    let mut down = std::pin::pin!(down);
+    let carried = tokio::select! {
+        ended = &mut up => match ended {
+            // An app that takes no more may have said why: that still goes down.
+            Ok(()) | Err(Broken::App) => down.await,
+            Err(Broken::Device) => Err(Broken::Device),
+        },
+        ended = &mut down => match (ended, up) {
+            (Ok(()), up) => match up.await {
+                // All that the app had to say is on its way, and it has gone.
+                Ok(()) | Err(Broken::App) => Ok(()),
+                broken => broken,
+            },
+            (broken, _) => broken,
+        },
+    };
+    carried.map_err(|broken| {
+        let code = match broken {
+            Broken::App => Code::UpstreamUnreachable,
+            Broken::Device => Code::Internal,
+        };
         // Before the halves are dropped, so that the reset carries the code.
         live.fail(code);
-    }
-    result.map(|_| ())
+        code
+    })
 }
 
-async fn device_to_app(recv: &mut Receiving, early: Bytes, app: &mut WriteHalf<'_>, live: &Live) -> Result<(), Code> {
+/// Which side of a stream broke off.
+#[derive(Clone, Copy, Debug)]
+enum Broken {
+    Device,
+    App,
+}
+
+async fn device_to_app(mut recv: Receiving, early: Bytes, app: &mut WriteHalf<'_>, live: &Live) -> Result<(), Broken> {
     let mut chunks = Chunks::new(early);
     loop {
         live.stream().count_sent(chunks.remaining());
-        app.write_all_buf(&mut chunks).await.map_err(|_| Code::UpstreamUnreachable)?;
-        if !chunks.refill(recv).await? {
+        app.write_all_buf(&mut chunks).await.map_err(|_| Broken::App)?;
+        if !chunks.refill(&mut recv).await? {
             // The app may have much to say yet: only this direction ends.
-            return app.shutdown().await.map_err(|_| Code::UpstreamUnreachable);
+            return app.shutdown().await.map_err(|_| Broken::App);
         }
     }
 }
@@ -95,10 +120,10 @@ async fn device_to_app(recv: &mut Receiving, early: Bytes, app: &mut WriteHalf<'
 const SMALL: usize = 4 * 1024;
 const LARGE: usize = 64 * 1024;
 
-async fn app_to_device(app: &mut ReadHalf<'_>, send: &mut Sending, live: &Live) -> Result<(), Code> {
+async fn app_to_device(app: &mut ReadHalf<'_>, send: &mut Sending, live: &Live) -> Result<(), Broken> {
     let mut size = SMALL;
     loop {
-        app.readable().await.map_err(|_| Code::UpstreamUnreachable)?;
+        app.readable().await.map_err(|_| Broken::App)?;
         let mut buffer = BytesMut::with_capacity(size);
         match app.try_read_buf(&mut buffer) {
             Ok(0) => {
@@ -108,10 +133,10 @@ async fn app_to_device(app: &mut ReadHalf<'_>, send: &mut Sending, live: &Live) 
             Ok(read) => {
                 size = if read == buffer.capacity() { (size * 2).min(LARGE) } else { (read * 2).clamp(SMALL, size) };
                 live.stream().count_received(read);
-                send.write_chunk(buffer.freeze()).await.map_err(|_| Code::Internal)?;
+                send.write_chunk(buffer.freeze()).await.map_err(|_| Broken::Device)?;
             }
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Code::UpstreamUnreachable),
+            Err(_) => return Err(Broken::App),
         }
     }
 }
@@ -135,9 +160,9 @@ impl Chunks {
     }
 
     /// Takes what has arrived; false at the end.
-    async fn refill(&mut self, recv: &mut Receiving) -> Result<bool, Code> {
+    async fn refill(&mut self, recv: &mut Receiving) -> Result<bool, Broken> {
         self.next = 0;
-        let taken = recv.read_chunks(&mut self.chunks).await.map_err(|_| Code::Internal)?;
+        let taken = recv.read_chunks(&mut self.chunks).await.map_err(|_| Broken::Device)?;
         Ok(taken.is_some())
     }
 

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use postern_protocol::{AppName, Code, MAX_HEADER_BYTES, Problem};
 use postern_relay_core::app::{Scheme, Upstream};
 use rustls_platform_verifier::BuilderVerifierExt;
+use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::atomic::Ordering;
@@ -31,6 +32,8 @@ use tokio::time::timeout;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an upstream may take to begin its answer while nothing of the request is moving.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Silence after which a connection is probed.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long a pooled connection may lie; below the idle limits of most servers, so that few are stale when used.
 const IDLE: Duration = Duration::from_secs(15);
 /// Idle connections kept per upstream.
@@ -153,8 +156,12 @@ pub(crate) async fn dial(live: &Live) -> Result<TcpStream, Failure> {
         tracing::info!(app = %live.permit().app().name, %failure, "upstream not reached");
         Attempt::Unreachable
     })?;
-    // Small messages are the rule: never wait to fill a segment.
-    stream.set_nodelay(true).map_err(|_| Attempt::Unreachable)?;
+    // Small messages are the rule: never wait to fill a segment. And an app that is gone is noticed, some time.
+    let options = SockRef::from(&stream);
+    let set = options
+        .set_tcp_nodelay(true)
+        .and_then(|()| options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)));
+    set.map_err(|_| Attempt::Unreachable)?;
     Ok(stream)
 }
 
@@ -260,6 +267,7 @@ fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT));
     connector.set_nodelay(true);
+    connector.set_keepalive(Some(KEEP_ALIVE));
     connector.enforce_http(false);
     connector
 }

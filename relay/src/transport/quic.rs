@@ -31,8 +31,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const RETRY_ABOVE: u32 = 64;
 /// Handshakes under way above which none is begun.
 const REFUSE_ABOVE: u32 = 2048;
-/// Connections one device may hold: one is usual, two while it changes certificates.
-const PER_DEVICE: usize = 16;
 /// Streams a connection may open at first; each permitted stream costs memory whether it is used or not.
 const FIRST_STREAMS: u32 = 100;
 /// Bytes a connection may have in flight towards the relay over all streams: bounds what a device can pin
@@ -197,9 +195,6 @@ fn identify(relay: &Relay, connection: &Connection) -> Result<Arc<VerifiedDevice
     let device = verify_device(leaf, &relay.config.trust_domain, relay.clock.now())?;
     if relay.snapshot.load().revocations.is_device(device.id()) {
         return Err(Code::DeviceRevoked);
-    }
-    if relay.streams.connections_of(device.id()) >= PER_DEVICE {
-        return Err(Code::RateLimited);
     }
     Ok(Arc::new(device))
 }

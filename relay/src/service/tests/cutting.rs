@@ -181,3 +181,39 @@ async fn a_draining_relay_takes_no_new_requests_and_says_so() {
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_refused(refused, Code::Draining).await;
 }
+
+/// Between a decision and the filing of its stream a revocation may come: nothing slips through there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_stream_outlives_a_revocation_it_raced() {
+    let upstream = Upstream::tcp_echo().await;
+    let limits = "streams_per_connection = 1000";
+    let world = World::with(&[app("db", upstream.tcp_url(), "")], limits).await;
+    let target = format!("db:{}", upstream.addr.port());
+    for _ in 0..5 {
+        let ada = std::sync::Arc::new(world.device("ada").await);
+        let opening: Vec<_> = (0..60)
+            .map(|_| {
+                let (ada, target) = (ada.clone(), target.clone());
+                tokio::spawn(async move {
+                    // Opened, refused or cut in the middle: each is right at some moment.
+                    let head = format!(
+                        "CONNECT {target} HTTP/1.1\r\nhost: {target}\r\nproxy-authorization: Bearer {}\r\n\r\n",
+                        ada.token
+                    );
+                    let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+                    let _any = (send.write_all(head.as_bytes()).await, recv.read_chunk(4096, true).await);
+                    (send, recv)
+                })
+            })
+            .collect();
+        while world.relay.streams.len() < 10 {
+            tokio::task::yield_now().await;
+        }
+        let revoked = Target::Session(ada.session.clone());
+        revoke::revoke(&world.relay, revoked, Event::Revocation, "test").await.unwrap();
+        // The device keeps every stream it got: only the relay can end them.
+        let kept = soon(futures_util::future::join_all(opening)).await;
+        idle(&world).await;
+        drop(kept);
+    }
+}

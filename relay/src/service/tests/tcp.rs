@@ -131,6 +131,27 @@ async fn a_broken_upstream_breaks_the_stream_and_the_other_way_round() {
 }
 
 #[tokio::test]
+async fn the_last_words_of_an_app_arrive_although_it_listens_no_more() {
+    let upstream = Upstream::tcp(|mut stream| async move {
+        stream.read_exact(&mut [0; 1]).await.unwrap();
+        // Says why and closes with much unread: what the device still sends is answered by resets.
+        stream.write_all(b"no room").await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_exact(&mut [0; 1]).await.unwrap();
+    })
+    .await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let stream = ada.open(&format!("db:{}", upstream.addr.port())).await.unwrap();
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sender = tokio::spawn(async move { while write.write_all(&[0; 4096]).await.is_ok() {} });
+    let mut words = String::new();
+    soon(read.read_to_string(&mut words)).await.unwrap();
+    assert_eq!(words, "no room");
+    soon(sender).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_app_is_reached_by_its_own_kind_and_port_alone() {
     let upstream = Upstream::tcp_echo().await;
     let world = World::new(&[app("db", upstream.tcp_url(), ""), app("wiki", "http://127.0.0.1:1", "")]).await;
