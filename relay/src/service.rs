@@ -77,11 +77,8 @@ where
             tracing::debug!(device = %stream.peer.device.id(), %why, "stream ended");
             if why.is_parse() {
                 // hyper has answered 400 or 431 by itself.
-                gate::record_malformed(
-                    &stream.peer,
-                    if why.is_parse_too_large() { Code::HeadersTooLarge } else { Code::RequestInvalid },
-                )
-                .await;
+                let code = if why.is_parse_too_large() { Code::HeadersTooLarge } else { Code::RequestInvalid };
+                gate::record_malformed(&stream.peer, code).await;
             }
         }
         let carry = stream.after.lock().take();

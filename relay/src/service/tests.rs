@@ -4,6 +4,7 @@ mod cutting;
 mod hostile;
 mod http;
 mod tcp;
+mod transport;
 mod upstreams;
 mod websocket;
 mod world;
