@@ -64,7 +64,7 @@ enum AgentCommand {
         #[arg(long, hide = true)]
         detached: bool,
     },
-    /// Stop the agent that runs in the background; the session stays
+    /// Stop the agent that runs in the background
     Stop,
 }
 

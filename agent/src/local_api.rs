@@ -19,7 +19,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{self, LocalApps, LocalEvent, LoginRequest, STREAM_UPGRADE, Status};
+use postern_protocol::local::{self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, Status};
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
 use serde::{Deserialize as _, Serialize};
 use std::convert::Infallible;
@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+/// How long the list of apps may take to follow a sign-in.
+const APPS_LIMIT: Duration = Duration::from_secs(2);
 /// How long a client that sends too much may take over it.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
 
@@ -46,6 +48,14 @@ impl LocalApi {
     /// For this agent. Once `stop` is cancelled, streams of events end and no call is taken any more.
     pub fn new(engine: Engine, listeners: Listeners, access: Access, stop: CancellationToken) -> Self {
         Self { engine, listeners, access, ends: StreamEnds::default(), stop }
+    }
+
+    /// The list of apps follows right after a sign-in; who was told `online` may ask for an app at once.
+    async fn apps_arrive(&self) {
+        let mut apps = self.listeners.watch();
+        let arrived = apps.wait_for(|apps| !apps.is_empty());
+        // There may be none for this user.
+        let _ = tokio::time::timeout(APPS_LIMIT, arrived).await;
     }
 
     /// Answers calls until stopped.
@@ -87,6 +97,9 @@ async fn login(State(api): Api, request: Request) -> Result<Response, Refusal> {
             step = steps.recv() => step?,
             () = api.stop.cancelled() => return None,
         };
+        if matches!(step, LoginEvent::Online { .. }) {
+            api.apps_arrive().await;
+        }
         Some((line(&step), (steps, api)))
     })))
 }

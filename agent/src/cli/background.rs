@@ -89,7 +89,7 @@ pub(super) async fn stop(state_dir: &Path, output: &Output) -> Result<(), Proble
         }
     };
     tokio::time::timeout(STOP_LIMIT, gone).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
-    output.progress("The agent has stopped. The session stays: postern agent run");
+    output.progress("The agent has stopped. To start it again: postern agent run");
     Ok(())
 }
 

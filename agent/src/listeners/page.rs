@@ -69,7 +69,7 @@ fn list_item(list: &mut String, LocalApp { entry, local, problem }: &LocalApp) {
     if !entry.allowed {
         list.push_str("<br><small>Not allowed now");
         for line in [&entry.reason, &entry.fix].into_iter().flatten() {
-            let _ = write!(list, ". {}", text(line));
+            let _ = write!(list, "<br>{}", text(line));
         }
         list.push_str("</small>");
     }
