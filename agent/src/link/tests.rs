@@ -104,7 +104,7 @@ async fn the_relay_is_told_of_the_end() {
         let given_up = NoticeDrop(gone.clone());
         async move {
             let _given_up = given_up;
-            std::future::pending().await
+            std::future::pending::<Response<Body>>().await
         }
     });
     let link = relay.dial().await;
