@@ -2,19 +2,22 @@
 
 use crate::link::{Body, Link, TlsIdentity};
 use crate::uplink::{Access, Renewals, Uplink};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use postern_protocol::control::{AppEntry, AppKind};
 use postern_protocol::discovery::RelayEndpoint;
-use postern_protocol::{ALPN_QUIC, Code, Problem, headers};
+use postern_protocol::{ALPN_QUIC, Code, DeviceId, Problem, headers};
 use quinn::crypto::rustls::QuicServerConfig;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _, SanType};
 use rustls::pki_types::PrivateKeyDer;
 use secrecy::SecretString;
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -29,29 +32,36 @@ pub(crate) struct MockRelay {
     pub(crate) endpoint: RelayEndpoint,
     /// What it accepts as a device.
     pub(crate) identity: TlsIdentity,
+    /// Who vouches for devices.
+    pub(crate) device_ca: Authority,
     /// Streams that agents opened.
     pub(crate) streams: Arc<AtomicUsize>,
+    connections: Connections,
     quic: quinn::Endpoint,
 }
 
+type Connections = Arc<Mutex<Vec<quinn::Connection>>>;
+
 impl MockRelay {
     /// Starts one that answers every request with `answer`.
-    pub(crate) fn start<F, R>(answer: F) -> Self
+    pub(crate) fn start<F, R, B>(answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
-        R: Future<Output = Response<Body>> + Send + 'static,
+        R: Future<Output = Response<B>> + Send + 'static,
+        B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let (server_ca, device_ca) = (Authority::new(), Authority::new());
         let quic = quinn::Endpoint::server(server_config(&server_ca, &device_ca), (Ipv4Addr::LOCALHOST, 0).into());
         let quic = quic.unwrap();
         let streams = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(quic.clone(), streams.clone(), answer));
+        let connections = Connections::default();
+        tokio::spawn(accept(quic.clone(), connections.clone(), streams.clone(), answer));
         let endpoint = RelayEndpoint {
             quic: quic.local_addr().unwrap().to_string(),
             server_name: NAME.into(),
             ca_pem: server_ca.pem.clone(),
         };
-        Self { endpoint, identity: device_ca.identity("device"), streams, quic }
+        Self { endpoint, identity: device_ca.identity("device"), device_ca, streams, connections, quic }
     }
 
     pub(crate) async fn dial(&self) -> Arc<Link> {
@@ -65,21 +75,28 @@ impl MockRelay {
         uplink
     }
 
+    /// Breaks every connection; agents may come back.
+    pub(crate) fn drop_connections(&self) {
+        self.connections.lock().drain(..).for_each(|connection| connection.close(0u32.into(), b""));
+    }
+
     /// Closes every connection for this cause.
     pub(crate) fn close(&self, code: Code) {
         self.quic.close(code.number().into(), b"");
     }
 }
 
-async fn accept<F, R>(quic: quinn::Endpoint, streams: Arc<AtomicUsize>, answer: F)
+async fn accept<F, R, B>(quic: quinn::Endpoint, connections: Connections, streams: Arc<AtomicUsize>, answer: F)
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Response<Body>> + Send + 'static,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     while let Some(incoming) = quic.accept().await {
-        let (streams, answer) = (streams.clone(), answer.clone());
+        let (streams, answer, connections) = (streams.clone(), answer.clone(), connections.clone());
         tokio::spawn(async move {
             let Ok(connection) = incoming.await else { return };
+            connections.lock().push(connection.clone());
             while let Ok((send, recv)) = connection.accept_bi().await {
                 streams.fetch_add(1, Ordering::SeqCst);
                 let answer = answer.clone();
@@ -142,6 +159,21 @@ impl Authority {
             chain: vec![certificate],
             key: rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap(),
         }
+    }
+}
+
+impl Authority {
+    /// A device certificate for the key in this certificate request, as enrolment issues it.
+    pub(crate) fn certify(&self, csr_pem: &str, trust_domain: &str) -> (String, DeviceId) {
+        let csr = rcgen::CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
+        let spki = csr.public_key.subject_public_key_info();
+        let device = DeviceId::from_key_hash(&postern_protocol::binding::sha256(&spki));
+        let mut params = CertificateParams::default();
+        let uri = format!("spiffe://{trust_domain}/device/{device}");
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        let now = time::OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = (now - time::Duration::minutes(1), now + time::Duration::hours(24));
+        (params.signed_by(&csr.public_key, &self.issuer).unwrap().pem(), device)
     }
 }
 

@@ -107,6 +107,6 @@ fn unacceptable(detail: impl Into<String>) -> Problem {
 }
 
 #[cfg(test)]
-mod mock_provider;
+pub(crate) mod mock_provider;
 #[cfg(test)]
 mod tests;

@@ -49,7 +49,7 @@ pub struct Vault {
     storage: &'static str,
 }
 
-type Opener = Box<dyn Fn() -> keyring_core::Result<Arc<CredentialStore>> + Send>;
+pub(crate) type Opener = Box<dyn Fn() -> keyring_core::Result<Arc<CredentialStore>> + Send>;
 
 enum Inner {
     Memory(HashMap<String, Zeroizing<Vec<u8>>>),
@@ -73,7 +73,7 @@ impl Vault {
         Self { inner: Arc::new(Mutex::new(Inner::Memory(HashMap::new()))), storage: "memory" }
     }
 
-    fn over(open: Opener, state_dir: &Path) -> Self {
+    pub(crate) fn over(open: Opener, state_dir: &Path) -> Self {
         let digest = hex(&binding::sha256(state_dir.as_os_str().as_bytes()));
         let scope = digest.chars().take(32).collect();
         Self { inner: Arc::new(Mutex::new(Inner::Keyring { store: None, open, scope })), storage: "keyring" }

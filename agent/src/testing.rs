@@ -63,6 +63,11 @@ pub(crate) async fn serve_requests(answer: impl Fn(Asked) -> Answer + Send + Syn
 
 /// The same over TLS, under an authority made for it.
 pub(crate) async fn serve_https(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Server {
+    serve_https_requests(move |asked| answer(&asked.path)).await
+}
+
+/// The same with the whole request at hand.
+pub(crate) async fn serve_https_requests(answer: impl Fn(Asked) -> Answer + Send + Sync + 'static) -> Server {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::NoCa;
@@ -80,7 +85,7 @@ pub(crate) async fn serve_https(answer: impl Fn(&str) -> Answer + Send + Sync + 
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
-    let answer = Arc::new(move |asked: Asked| answer(&asked.path));
+    let answer = Arc::new(answer);
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
@@ -103,7 +108,11 @@ where
         let answer = Arc::clone(&answer);
         async move {
             let (head, body) = request.into_parts();
-            let body = Limited::new(body, 1 << 20).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+            let body = Limited::new(body, 1 << 20)
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
             let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
             let (status, text) = answer(Asked {
                 method: head.method.to_string(),

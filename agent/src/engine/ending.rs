@@ -39,7 +39,11 @@ impl Driver {
             ending,
             token: self.granted.take().map(|granted| granted.token),
             links,
-            vault: held.as_ref().map(|held| held.device.vault.clone()).or(left_behind),
+            vault: held
+                .as_ref()
+                .map(|held| held.device.vault.clone())
+                .or(left_behind)
+                .unwrap_or(self.setup.used_vault()),
             held,
             record: record.clone(),
             file: self.setup.record.clone(),
@@ -63,7 +67,7 @@ impl Driver {
 struct Ended {
     ending: Ending,
     held: Option<Held>,
-    vault: Option<Vault>,
+    vault: Vault,
     token: Option<SecretString>,
     links: Vec<Arc<Link>>,
     record: Option<Record>,
@@ -86,12 +90,11 @@ impl Ended {
             Some(record) => self.file.write(record).await,
             None => Ok(()),
         };
-        let wiped = match (&self.vault, self.ending) {
-            (None, _) => Ok(()),
-            (Some(vault), Ending::SignedOut) => vault.wipe().await,
-            (Some(vault), Ending::Expired | Ending::Revoked) => {
-                let removed = vault.remove(Item::RefreshToken).await;
-                removed.and(vault.remove(Item::Certificate).await)
+        let wiped = match self.ending {
+            Ending::SignedOut => self.vault.wipe().await,
+            Ending::Expired | Ending::Revoked => {
+                let removed = self.vault.remove(Item::RefreshToken).await;
+                removed.and(self.vault.remove(Item::Certificate).await)
             }
         };
         recorded.and(wiped)
@@ -145,8 +148,6 @@ impl Driver {
     /// A sign-in that came to nothing leaves tokens behind: they are given back.
     pub(super) fn drop_unfinished(&mut self) {
         if let Some(held) = self.held.take_if(|held| held.certificate.is_none()) {
-            self.remembered
-                .get_or_insert_with(|| Record::new(held.relay.address.clone(), held.relay.ca_pem.clone(), None));
             tokio::spawn(async move { tokio::time::timeout(COURTESY, give_back(&held)).await });
         }
     }

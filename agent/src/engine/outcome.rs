@@ -98,6 +98,10 @@ impl Held {
     }
 
     fn refreshed(&mut self, result: Result<(Arc<Provider>, SignedIn), RefreshFailure>) -> Result<Tokens, Problem> {
+        if result.is_err() {
+            // What is known of the provider may be what is wrong: it is asked anew the next time.
+            self.provider = None;
+        }
         let renewable = |held: &Self| held.account == Account::Service || held.refresh_token.is_some();
         match result {
             Ok((provider, signed_in)) => {

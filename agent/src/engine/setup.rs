@@ -8,6 +8,7 @@ use crate::secrets::{Item, Vault};
 use crate::state_dir::StateDir;
 use postern_protocol::Problem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// The engine's surroundings.
@@ -17,12 +18,14 @@ pub(super) struct Setup {
     keyring: Vault,
     /// One for the process, so that the device key outlives a session that is kept in memory.
     memory: Vault,
+    /// Has a key been put into the keyring, or looked for there?
+    keyring_used: AtomicBool,
 }
 
 impl Setup {
     pub(super) fn new(config: Config, state: Arc<StateDir>) -> Self {
         let (keyring, memory) = (Vault::keyring(state.path()), Vault::memory());
-        Self { config, record: RecordFile::new(state), keyring, memory }
+        Self { config, record: RecordFile::new(state), keyring, memory, keyring_used: AtomicBool::new(false) }
     }
 
     /// The same with vaults of the test's own.
@@ -36,11 +39,19 @@ impl Setup {
         (storage == self.keyring.storage() && self.config.keyring).then(|| self.keyring.clone())
     }
 
+    /// The vault in which a sign-in that was broken off may have left a key.
+    pub(super) fn used_vault(&self) -> Vault {
+        if self.keyring_used.load(Ordering::Relaxed) { self.keyring.clone() } else { self.memory.clone() }
+    }
+
     /// The device of a person: its key in the keyring, or in memory where the configuration or the person says so.
     pub(super) async fn device(&self, allow_memory_only: bool) -> Result<Device, Problem> {
         let vault = if self.config.keyring {
             match self.keyring.probe().await {
-                Ok(()) => self.keyring.clone(),
+                Ok(()) => {
+                    self.keyring_used.store(true, Ordering::Relaxed);
+                    self.keyring.clone()
+                }
                 Err(problem) if allow_memory_only => {
                     tracing::warn!(code = %problem.code, "no usable keyring: this session stays in memory");
                     self.memory.clone()

@@ -1,1 +1,284 @@
+//! The engine between a mock provider and a mock relay: real HTTP, real QUIC, a keyring that fails when told to.
 
+mod office;
+
+use office::{Office, sign_in_as_ada, status_when};
+use postern_protocol::control::RelayEvent;
+use postern_protocol::local::{LoginEvent, LoginMethod, State};
+use postern_protocol::{Code, Problem};
+
+#[tokio::test]
+async fn signs_in_enrols_and_goes_online_step_by_step() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    let steps = sign_in_as_ada(&office, &agent, office.request()).await;
+    let names: Vec<String> =
+        steps.iter().map(|step| serde_json::to_value(step).unwrap()["step"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, ["key_ready", "authorize", "signed_in", "enrolled", "online"]);
+    let status = agent.engine.status();
+    assert_eq!(status.organisation.as_deref(), Some("Example Corp"));
+    assert_eq!(status.principal.unwrap().subject, "user-1");
+    let device = status.device.unwrap();
+    assert_eq!(device.key_storage, "keyring");
+    assert!(device.spiffe_id.unwrap().starts_with("spiffe://corp.example/device/"));
+    assert!(status.session.unwrap().token_expires.is_some());
+    assert!(agent.uplink.current().is_ok());
+    agent.apps_when(|apps| apps.len() == 1).await;
+}
+
+/// A20: secrets are in the keyring and in no file.
+#[tokio::test]
+async fn a20_no_secret_is_in_any_file() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    let (mut files, secrets) = (0, office.secrets());
+    for entry in std::fs::read_dir(office.dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        for secret in &secrets {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{} holds a secret", path.display());
+        }
+        files += 1;
+    }
+    assert!(files >= 2, "the lock and the record at least");
+}
+
+#[tokio::test]
+async fn a_restart_resumes_from_the_keyring_without_a_sign_in() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    agent.stop().await;
+    assert!(agent.uplink.current().is_err());
+    let again = office.agent().await;
+    status_when(&again.engine, |status| status.state == State::Online).await;
+    assert_eq!(office.enrolments(), 1);
+    assert_eq!(office.idp.token_requests().last().unwrap().form("grant_type").as_deref(), Some("refresh_token"));
+    // Signing in again is answered at once: there is nothing to do.
+    let last = office.login(&again, office.request()).await.pop().unwrap();
+    assert!(matches!(last, LoginEvent::Online { .. }));
+    assert_eq!(office.enrolments(), 1);
+}
+
+/// A20: without a usable keyring the question comes before the browser, and nothing is written anywhere.
+#[tokio::test]
+async fn a20_no_keyring_is_told_first_and_memory_is_used_only_if_agreed() {
+    for (error, code) in [("absent", Code::KeyringUnavailable), ("locked", Code::KeyringLocked)] {
+        let office = Office::open().await;
+        office.break_keyring(Some(error));
+        let agent = office.agent().await;
+        let steps = office.login(&agent, office.request()).await;
+        assert!(matches!(&steps[..], [LoginEvent::Failed { problem }] if problem.code == code), "{steps:?}");
+        assert!(office.idp.state.lock().asked.is_empty(), "the provider was not even asked");
+        let agreed = office.request_with(|request| request.allow_memory_only = true);
+        sign_in_as_ada(&office, &agent, agreed).await;
+        assert_eq!(agent.engine.status().device.unwrap().key_storage, "memory");
+        agent.stop().await;
+        office.break_keyring(None);
+        assert!(office.secrets().is_empty());
+        let again = office.agent().await;
+        assert_eq!(again.engine.status().state, State::SignedOut, "memory is gone with the process");
+        assert!(again.engine.status().principal.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_session_waits_for_a_keyring_that_is_locked_at_start() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    agent.stop().await;
+    office.break_keyring(Some("locked"));
+    let again = office.agent().await;
+    let status = status_when(&again.engine, |status| status.problem.is_some()).await;
+    assert_eq!((status.state, status.problem.unwrap().code), (State::Offline, Code::KeyringLocked));
+    let steps = office.login(&again, office.request()).await;
+    assert!(matches!(&steps[..], [LoginEvent::Failed { problem }] if problem.code == Code::KeyringLocked));
+    office.break_keyring(None);
+    let steps = office.login(&again, office.request()).await;
+    assert!(matches!(&steps[..], [LoginEvent::Online { .. }]), "{steps:?}");
+    assert_eq!(office.enrolments(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_ends_the_session_at_once_and_for_good() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    office.tell(RelayEvent::Revoked { code: Code::PrincipalRevoked }).await;
+    let status = status_when(&agent.engine, |status| status.state == State::Revoked).await;
+    assert_eq!(status.problem.unwrap().code, Code::PrincipalRevoked);
+    assert_eq!(agent.uplink.current().err().map(|p| p.code), Some(Code::PrincipalRevoked));
+    office.kept_when(1).await;
+    let asked = office.asked().len();
+    assert!(!office.asked().contains(&"DELETE /session".to_owned()), "a revoked device is quiet");
+    agent.stop().await;
+    // A restart remembers, and asks nobody.
+    let again = office.agent().await;
+    assert_eq!(again.engine.status().state, State::Revoked);
+    assert_eq!(office.asked().len(), asked);
+    // Only a new sign-in leads on.
+    sign_in_as_ada(&office, &again, office.request()).await;
+    assert_eq!(office.enrolments(), 2);
+}
+
+#[tokio::test]
+async fn signing_out_tells_relay_and_provider_and_wipes() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    let status = agent.engine.logout().await.unwrap();
+    assert_eq!(status.state, State::SignedOut);
+    assert!(status.principal.is_none() && status.device.is_none());
+    assert!(office.asked().contains(&"DELETE /session".to_owned()));
+    assert_eq!(office.idp.state.lock().asked.last().unwrap().path, "/revoke");
+    assert!(office.secrets().is_empty());
+    assert_eq!(agent.uplink.current().err().map(|p| p.code), Some(Code::NotSignedIn));
+    agent.apps_when(<[_]>::is_empty).await;
+    agent.stop().await;
+    let again = office.agent().await;
+    assert_eq!(again.engine.status().state, State::SignedOut);
+    // The relay is remembered: the next sign-in need not name it.
+    let unnamed = office.request_with(|request| (request.address, request.ca_pem) = (None, None));
+    sign_in_as_ada(&office, &again, unnamed).await;
+}
+
+#[tokio::test]
+async fn signing_out_wipes_when_nobody_can_be_told_and_says_so_when_it_cannot_wipe() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    office.go_dark();
+    agent.engine.logout().await.unwrap();
+    assert!(office.secrets().is_empty());
+    // Where even the wipe fails, the next start still finds no session to take up.
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    office.break_keyring(Some("locked"));
+    assert_eq!(agent.engine.logout().await.unwrap_err().code, Code::KeyringLocked);
+    agent.stop().await;
+    office.break_keyring(None);
+    assert_eq!(office.agent().await.engine.status().state, State::SignedOut);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once_for_all_who_ask() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let (before, way) = (office.exchanges(), agent.uplink.current().unwrap());
+    let all = (0..20).map(|_| agent.engine.renew(Code::TokenExpired));
+    let answers: Vec<Result<(), Problem>> = futures_util::future::join_all(all).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_ne!(agent.uplink.current().unwrap().bearer, way.bearer);
+    assert!(office.exchanges() - before <= 2, "{} exchanges", office.exchanges() - before);
+}
+
+#[tokio::test]
+async fn a_stale_proof_is_refreshed_and_a_refused_refresh_asks_for_a_sign_in() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.refuse_next_exchange(Code::IdentityTokenStale);
+    let refreshes = |office: &Office| {
+        let asked = office.idp.token_requests();
+        asked.iter().filter(|asked| asked.form("grant_type").as_deref() == Some("refresh_token")).count()
+    };
+    assert!(agent.engine.renew(Code::TokenExpired).await.is_err());
+    office.wait(|office| refreshes(office) == 1).await;
+    status_when(&agent.engine, |status| status.state == State::Online).await;
+    office.idp.state.lock().hook = Some(Box::new(|_, _| Some(crate::oidc::mock_provider::error("invalid_grant"))));
+    office.refuse_next_exchange(Code::IdentityTokenStale);
+    agent.engine.refused(Code::TokenInvalid);
+    let status = status_when(&agent.engine, |status| status.state == State::Expired).await;
+    assert_eq!(status.problem.unwrap().code, Code::RefreshRefused);
+    office.wait(|office| office.asked().contains(&"DELETE /session".to_owned())).await;
+    office.kept_when(1).await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_fails_says_why_and_leaves_nothing() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    office.refuse_enrolment(Some(Code::DeviceOwned));
+    let steps = office.login(&agent, office.request()).await;
+    assert!(matches!(steps.last(), Some(LoginEvent::Failed { problem }) if problem.code == Code::DeviceOwned));
+    assert_eq!(agent.engine.status().state, State::SignedOut);
+    // The tokens that came to nothing are given back.
+    office.wait(|office| office.idp.state.lock().asked.iter().any(|asked| asked.path == "/revoke")).await;
+    office.refuse_enrolment(None);
+    let wrong = office.request_with(|request| request.address = Some("http://relay".into()));
+    let steps = office.login(&agent, wrong).await;
+    assert!(matches!(&steps[..], [LoginEvent::Failed { problem }] if problem.code == Code::RequestInvalid));
+    let untrusted = office.request_with(|request| request.ca_pem = None);
+    let steps = office.login(&agent, untrusted).await;
+    assert!(matches!(steps.last(), Some(LoginEvent::Failed { problem }) if problem.code == Code::RelayUntrusted));
+}
+
+#[tokio::test]
+async fn a_second_sign_in_elsewhere_does_not_end_the_first() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let elsewhere = office.request_with(|request| request.address = Some("other.example".into()));
+    let steps = office.login(&agent, elsewhere).await;
+    assert!(matches!(&steps[..], [LoginEvent::Failed { problem }] if problem.code == Code::RequestInvalid));
+    assert_eq!(agent.engine.status().state, State::Online);
+}
+
+#[tokio::test]
+async fn signing_out_ends_a_sign_in_under_way() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    let mut steps = agent.engine.login(office.request());
+    while !matches!(steps.recv().await.unwrap(), LoginEvent::Authorize { .. }) {}
+    assert_eq!(agent.engine.status().state, State::SigningIn);
+    agent.engine.logout().await.unwrap();
+    assert!(
+        matches!(steps.recv().await, Some(LoginEvent::Failed { problem }) if problem.code == Code::SignInCancelled)
+    );
+    assert!(steps.recv().await.is_none());
+    assert!(office.secrets().is_empty(), "the key made for it is gone too");
+}
+
+#[tokio::test]
+async fn a_service_account_signs_in_by_itself_and_again_when_it_expired() {
+    let office = Office::open().await;
+    let agent = office.service_agent().await;
+    let status = status_when(&agent.engine, |status| status.state == State::Online).await;
+    assert_eq!(status.device.unwrap().key_storage, "file");
+    assert_eq!(office.idp.token_requests()[0].form("grant_type").as_deref(), Some("client_credentials"));
+    agent.engine.refused(Code::SessionUnknown);
+    office.wait(|office| office.enrolments() == 2).await;
+    status_when(&agent.engine, |status| status.state == State::Online).await;
+    assert!(office.secrets().is_empty(), "it has no keyring");
+    // Only a configured one can.
+    let person = Office::open().await;
+    let agent = person.agent().await;
+    let as_service = person.request_with(|request| request.method = LoginMethod::ServiceAccount);
+    let steps = person.login(&agent, as_service).await;
+    assert!(matches!(&steps[..], [LoginEvent::Failed { problem }] if problem.code == Code::ConfigInvalid));
+}
+
+#[tokio::test]
+async fn losing_the_relay_shows_and_heals() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let before = office.exchanges();
+    office.drop_connections();
+    status_when(&agent.engine, |status| status.state == State::Offline).await;
+    assert!(agent.uplink.current().is_err());
+    status_when(&agent.engine, |status| status.state == State::Online).await;
+    assert!(office.exchanges() > before);
+    assert_eq!(office.enrolments(), 1);
+}

@@ -16,28 +16,28 @@ use url::Url;
 
 type TokenHook = Box<dyn Fn(&Mock, &Asked) -> Option<Answer> + Send>;
 
-pub(super) struct Mock {
-    pub(super) issuer: String,
-    pub(super) key: EcdsaKeyPair,
-    pub(super) kid: String,
+pub(crate) struct Mock {
+    pub(crate) issuer: String,
+    pub(crate) key: EcdsaKeyPair,
+    pub(crate) kid: String,
     /// Merged over the metadata; null removes.
-    pub(super) metadata: Value,
+    pub(crate) metadata: Value,
     /// Merged over the claims of ID tokens.
-    pub(super) claims: Value,
+    pub(crate) claims: Value,
     /// Codes with the challenge and nonce they were given for.
-    pub(super) codes: HashMap<String, (String, String)>,
+    pub(crate) codes: HashMap<String, (String, String)>,
     /// Answers token requests before the rules do.
-    pub(super) hook: Option<TokenHook>,
-    pub(super) asked: Vec<Asked>,
+    pub(crate) hook: Option<TokenHook>,
+    pub(crate) asked: Vec<Asked>,
 }
 
-pub(super) struct MockProvider {
+pub(crate) struct MockProvider {
     server: Server,
-    pub(super) state: Arc<Mutex<Mock>>,
+    pub(crate) state: Arc<Mutex<Mock>>,
 }
 
 impl MockProvider {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let state = Arc::new(Mutex::new(Mock {
             issuer: String::new(),
             key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
@@ -49,12 +49,12 @@ impl MockProvider {
             asked: Vec::new(),
         }));
         let shared = Arc::clone(&state);
-        let server = serve_requests(move |asked| shared.lock().answer(asked)).await;
+        let server = serve_requests(move |asked| shared.lock().answer(&asked)).await;
         state.lock().issuer = server.url.as_str().trim_end_matches('/').to_owned();
         Self { server, state }
     }
 
-    pub(super) fn sign_in(&self) -> SignIn {
+    pub(crate) fn sign_in(&self) -> SignIn {
         SignIn {
             issuer: self.server.url.clone(),
             client_id: "postern".into(),
@@ -65,12 +65,12 @@ impl MockProvider {
         }
     }
 
-    pub(super) fn token_requests(&self) -> Vec<Asked> {
+    pub(crate) fn token_requests(&self) -> Vec<Asked> {
         self.state.lock().asked.iter().filter(|asked| asked.path == "/token").cloned().collect()
     }
 
     /// What the provider does when a person has signed in at `url`: a code, bound to what `url` asked for.
-    pub(super) fn person_signs_in(&self, url: &Url) -> (String, HashMap<String, String>) {
+    pub(crate) fn person_signs_in(&self, url: &Url) -> (String, HashMap<String, String>) {
         let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
         let code = format!("code-{}", self.state.lock().codes.len());
         let kept = (query["code_challenge"].clone(), query["nonce"].clone());
@@ -80,7 +80,7 @@ impl MockProvider {
 }
 
 impl Mock {
-    fn answer(&mut self, asked: Asked) -> Answer {
+    fn answer(&mut self, asked: &Asked) -> Answer {
         self.asked.push(asked.clone());
         let reply = match asked.path.as_str() {
             "/.well-known/openid-configuration" => self.document(),
@@ -90,7 +90,7 @@ impl Mock {
                 "verification_uri": format!("{}/activate", self.issuer),
             }),
             "/revoke" => json!({}),
-            "/token" => return self.token(&asked),
+            "/token" => return self.token(asked),
             _ => return (404, String::new()),
         };
         (200, reply.to_string())
@@ -141,7 +141,7 @@ impl Mock {
     }
 
     /// A full answer of the token endpoint.
-    pub(super) fn tokens(&self, nonce: Option<&str>) -> Answer {
+    pub(crate) fn tokens(&self, nonce: Option<&str>) -> Answer {
         let token = self.id_token(nonce);
         (
             200,
@@ -153,7 +153,7 @@ impl Mock {
         )
     }
 
-    pub(super) fn id_token(&self, nonce: Option<&str>) -> String {
+    pub(crate) fn id_token(&self, nonce: Option<&str>) -> String {
         let mut claims = json!({
             "iss": self.issuer, "sub": "user-1", "aud": "postern", "iat": now(), "exp": now() + 300,
             "nonce": nonce, "email": "ada@example.com", "name": "Ada",
@@ -162,25 +162,25 @@ impl Mock {
         self.sign(&json!({ "alg": "ES256", "typ": "JWT", "kid": self.kid }), &claims)
     }
 
-    pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(header), part(claims));
         let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    pub(super) fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let point = self.key.public_key().as_ref();
         let [x, y] = [&point[1..33], &point[33..]].map(|half| URL_SAFE_NO_PAD.encode(half));
         json!({ "kty": "EC", "crv": "P-256", "use": "sig", "kid": self.kid, "x": x, "y": y })
     }
 }
 
-pub(super) fn error(code: &str) -> Answer {
+pub(crate) fn error(code: &str) -> Answer {
     (400, json!({ "error": code }).to_string())
 }
 
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 

@@ -112,28 +112,27 @@ impl<'c> AsyncHttpClient<'c> for Transport {
 }
 
 /// What a refused or broken token request means. `refused` is the code where the provider said no.
+///
+/// Only the provider's own no counts as one: a page of a proxy or of maintenance must not end anybody's session.
 pub(super) fn problem_of<E: ErrorResponse + Display>(
     error: &RequestTokenError<WebError, E>,
     transport: &Transport,
     refused: Code,
 ) -> Problem {
-    let status = *transport.last.lock();
-    let busy = status.is_some_and(|status| status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS);
+    let status = transport.last.lock().map_or(0, |status| status.as_u16());
+    let elsewhere = || Problem::new(Code::ProviderUnreachable).detail(format!("its token endpoint answers {status}"));
     match error {
         RequestTokenError::Request(error) => web_problem(error),
-        _ if busy => {
-            let number = status.map_or(0, |status| status.as_u16());
-            Problem::new(Code::ProviderUnreachable).detail(format!("its token endpoint answers {number}"))
-        }
+        _ if status >= 500 || status == 429 => elsewhere(),
         RequestTokenError::ServerResponse(answer) => {
             let text: String = printable(&answer.to_string()).chars().take(300).collect();
             Problem::new(refused).detail(format!("the provider says: {text}"))
         }
-        // Never the body: it may hold a token. An error without a body is still a refusal.
-        RequestTokenError::Parse(..) if status == Some(StatusCode::OK) => unacceptable("its token answer is malformed"),
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-            Problem::new(refused).detail("the provider refuses without saying why")
-        }
+        // Never the body: it may hold a token.
+        RequestTokenError::Parse(..) if status == 200 => unacceptable("its token answer is malformed"),
+        // Some providers refuse without a body.
+        _ if status == 400 || status == 401 => Problem::new(refused).detail("the provider refuses without saying why"),
+        _ => elsewhere(),
     }
 }
 

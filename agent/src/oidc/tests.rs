@@ -261,7 +261,7 @@ async fn sign_in_with(token: impl Fn(&Mock) -> String + Send + 'static) -> Resul
     finish(&mock, waiting).await
 }
 
-fn claims_with(mock: &Mock, patch: Value) -> Value {
+fn claims_with(mock: &Mock, patch: &Value) -> Value {
     let mut claims = json!({
         "iss": mock.issuer, "sub": "user-1", "aud": "postern", "iat": now(), "exp": now() + 300, "nonce": NONCE,
     });
@@ -280,12 +280,12 @@ fn claims_with(mock: &Mock, patch: Value) -> Value {
 async fn a06_forged_signatures_are_refused() {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let unsigned = sign_in_with(move |mock| {
-        format!("{}.{}.", part(&json!({ "alg": "none" })), part(&claims_with(mock, json!({}))))
+        format!("{}.{}.", part(&json!({ "alg": "none" })), part(&claims_with(mock, &json!({}))))
     });
     assert_eq!(unsigned.await.err().unwrap().code, Code::SignInFailed);
     let symmetric = sign_in_with(move |mock| {
         let message =
-            format!("{}.{}", part(&json!({ "alg": "HS256", "kid": mock.kid })), part(&claims_with(mock, json!({}))));
+            format!("{}.{}", part(&json!({ "alg": "HS256", "kid": mock.kid })), part(&claims_with(mock, &json!({}))));
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, mock.jwk().to_string().as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes())))
     });
@@ -294,13 +294,13 @@ async fn a06_forged_signatures_are_refused() {
         let other = sign_in_with(move |mock| {
             mock.sign(
                 &json!({ "alg": "ES256", "kid": kid, "jku": "http://127.0.0.1:1/" }),
-                &claims_with(mock, json!({})),
+                &claims_with(mock, &json!({})),
             )
         });
         assert_eq!(other.await.err().unwrap().code, Code::SignInFailed);
     }
     let cut = sign_in_with(|mock| {
-        let token = mock.sign(&json!({ "alg": "ES256", "kid": mock.kid }), &claims_with(mock, json!({})));
+        let token = mock.sign(&json!({ "alg": "ES256", "kid": mock.kid }), &claims_with(mock, &json!({})));
         format!("{}AAAA", &token[..token.len() - 4])
     });
     assert_eq!(cut.await.err().unwrap().code, Code::SignInFailed);
@@ -329,12 +329,12 @@ async fn a07_a08_wrong_claims_are_refused() {
     ] {
         let shown = patch.to_string();
         let result = sign_in_with(move |mock| {
-            mock.sign(&json!({ "alg": "ES256", "kid": mock.kid }), &claims_with(mock, patch.clone()))
+            mock.sign(&json!({ "alg": "ES256", "kid": mock.kid }), &claims_with(mock, &patch))
         });
         assert!(result.await.is_err(), "{shown}");
     }
     let several = sign_in_with(|mock| {
-        let claims = claims_with(mock, json!({ "aud": ["postern", "x"], "azp": "postern", "auth_time": 1.5e9 }));
+        let claims = claims_with(mock, &json!({ "aud": ["postern", "x"], "azp": "postern", "auth_time": 1.5e9 }));
         mock.sign(&json!({ "alg": "ES256", "kid": mock.kid }), &claims)
     });
     assert!(several.await.is_ok(), "several audiences are fine where the token says for whom it is");
@@ -345,7 +345,7 @@ async fn a07_a08_wrong_claims_are_refused() {
 async fn a09_other_tokens_are_not_id_tokens() {
     for typ in ["at+jwt", "logout+jwt", "secevent+jwt", "postern-identity+jwt"] {
         let result = sign_in_with(move |mock| {
-            mock.sign(&json!({ "alg": "ES256", "kid": mock.kid, "typ": typ }), &claims_with(mock, json!({})))
+            mock.sign(&json!({ "alg": "ES256", "kid": mock.kid, "typ": typ }), &claims_with(mock, &json!({})))
         });
         assert!(result.await.is_err(), "{typ}");
     }
@@ -401,7 +401,10 @@ async fn a_refused_refresh_is_told_from_a_provider_in_trouble() {
         ((503, String::new()), Code::ProviderUnreachable),
         ((500, error("server_error").1), Code::ProviderUnreachable),
         ((429, String::new()), Code::ProviderUnreachable),
-        ((302, String::new()), Code::RefreshRefused),
+        ((302, String::new()), Code::ProviderUnreachable),
+        ((404, "<html>gone</html>".to_owned()), Code::ProviderUnreachable),
+        ((403, "<html>blocked by the proxy</html>".to_owned()), Code::ProviderUnreachable),
+        ((403, error("access_denied").1), Code::RefreshRefused),
         ((200, "{".to_owned()), Code::ProviderInvalid),
     ] {
         let told = answer.clone();
@@ -430,7 +433,7 @@ async fn new_keys_of_the_provider_are_fetched_once() {
     provider.refresh(&SecretString::from("r"), None).await.unwrap();
     assert_eq!(keys(&mock), 2);
     mock.state.lock().hook = Some(Box::new(|mock, _| {
-        let token = mock.sign(&json!({ "alg": "ES256", "kid": "key-3" }), &claims_with(mock, json!({})));
+        let token = mock.sign(&json!({ "alg": "ES256", "kid": "key-3" }), &claims_with(mock, &json!({})));
         Some((200, json!({ "access_token": "a", "token_type": "bearer", "id_token": token }).to_string()))
     }));
     assert!(provider.refresh(&SecretString::from("r"), None).await.is_err());
