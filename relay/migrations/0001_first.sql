@@ -16,6 +16,7 @@ CREATE TABLE sessions (
     subject  TEXT NOT NULL,
     email    TEXT,
     name     TEXT,
+    service  INTEGER NOT NULL,               -- 1: of a service account
     started  INTEGER NOT NULL,
     renewed  INTEGER NOT NULL,
     ended    INTEGER                         -- by sign-out or revocation; an ended session never lives again

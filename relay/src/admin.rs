@@ -27,6 +27,7 @@ pub const SOCKET: &str = "admin.sock";
 
 const REVOKE: &str = "/revoke";
 const RESTORE: &str = "/restore";
+const ROTATE: &str = "/rotate";
 
 /// Answer of a restoration.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -35,6 +36,13 @@ pub struct Restored {
     pub was_revoked: bool,
     /// Was it told to a running relay?
     pub live: bool,
+}
+
+/// Answer of a rotation of the audit log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rotated {
+    /// Where the log before is kept.
+    pub kept: PathBuf,
 }
 
 /// The listening socket, removed when it is dropped.
@@ -99,16 +107,17 @@ async fn connection(stream: UnixStream, relay: Arc<Relay>) {
     }
 }
 
-async fn answer(relay: &Relay, request: Request<Incoming>) -> Response<Body> {
+async fn answer(relay: &Arc<Relay>, request: Request<Incoming>) -> Response<Body> {
     let result = match (request.method(), request.uri().path()) {
         (&Method::POST, REVOKE) => ordered(relay, request, false).await,
         (&Method::POST, RESTORE) => ordered(relay, request, true).await,
+        (&Method::POST, ROTATE) => rotated(relay).await,
         _ => Err(Problem::new(Code::NotFound)),
     };
     result.unwrap_or_else(|problem| refusal::response(&problem))
 }
 
-async fn ordered(relay: &Relay, request: Request<Incoming>, restore: bool) -> Result<Response<Body>, Problem> {
+async fn ordered(relay: &Arc<Relay>, request: Request<Incoming>, restore: bool) -> Result<Response<Body>, Problem> {
     let bytes = body::collect(request.into_body(), MAX_CONTROL_BYTES).await?;
     let named: Named = serde_json::from_slice(&bytes)
         .map_err(|_| Problem::new(Code::RequestInvalid).detail("the body does not name a user, device or session"))?;
@@ -119,6 +128,16 @@ async fn ordered(relay: &Relay, request: Request<Incoming>, restore: bool) -> Re
     } else {
         body::json(StatusCode::OK, &revoke::revoke(relay, target, Event::Revocation, "the administrator").await?)
     })
+}
+
+async fn rotated(relay: &Relay) -> Result<Response<Body>, Problem> {
+    let kept = relay.audit.rotate().await.map_err(|why| Problem::new(Code::AuditUnavailable).detail(why))?;
+    Ok(body::json(StatusCode::OK, &Rotated { kept }))
+}
+
+/// Asks the relay that runs with this state directory to begin a new audit log. `None`: none runs.
+pub async fn rotate(state_dir: &Path) -> Option<Result<Rotated, Problem>> {
+    order(state_dir, ROTATE, &()).await
 }
 
 /// Asks the relay that runs with this state directory to revoke. `None`: none runs.
@@ -134,7 +153,7 @@ pub async fn restore(state_dir: &Path, target: &Named) -> Option<Result<Restored
 async fn order<T: serde::de::DeserializeOwned>(
     state_dir: &Path,
     path: &str,
-    target: &Named,
+    target: &impl Serialize,
 ) -> Option<Result<T, Problem>> {
     let stream = UnixStream::connect(state_dir.join(SOCKET)).await.ok()?;
     let exchange = tokio::time::timeout(PATIENCE, exchange(stream, path, target)).await;
@@ -144,7 +163,7 @@ async fn order<T: serde::de::DeserializeOwned>(
 async fn exchange<T: serde::de::DeserializeOwned>(
     stream: UnixStream,
     path: &str,
-    target: &Named,
+    target: &impl Serialize,
 ) -> Result<T, Problem> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

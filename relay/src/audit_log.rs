@@ -5,6 +5,7 @@
 //! waits for the disk at most [`SYNC`].
 
 mod file;
+mod tail;
 
 pub use file::AuditFileError;
 
@@ -12,8 +13,8 @@ use crate::clock::Clock;
 use file::LogFile;
 use postern_protocol::{Code, Problem, Timestamp};
 use postern_relay_core::audit::{Chain, Checkpoint, CheckpointSigner, Event, Record};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -25,6 +26,8 @@ const BATCH: usize = 256;
 const CHECKPOINT_RECORDS: u64 = 1000;
 /// Time between two checkpoints, if there is anything new.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(60);
+/// Attempts to end the writer, 10 ms apart.
+const CLOSE_ATTEMPTS: u32 = 500;
 /// How long a written record may wait for the disk.
 const SYNC: Duration = Duration::from_secs(1);
 
@@ -54,26 +57,32 @@ pub struct AuditLog {
 
 enum Job {
     Record(Box<Record>, oneshot::Sender<()>),
+    Rotate(oneshot::Sender<Result<PathBuf, String>>),
     Close(oneshot::Sender<()>),
 }
 
 impl AuditLog {
     /// Opens the log, goes on where it ended and starts the writer. `remembered` is the newest checkpoint kept
-    /// elsewhere: a log that ends before it was cut short, which is recorded.
+    /// elsewhere: a log that was cut short or rewritten since is recorded as such.
     pub fn open(
         path: &Path,
         signer: CheckpointSigner,
         remembered: Option<&Checkpoint>,
         clock: Clock,
     ) -> Result<Self, AuditFileError> {
-        let (file, found) = LogFile::open(path, Chain::genesis(&signer.public()))?;
+        let (file, found) = LogFile::open(path, Chain::genesis(&signer.public()), remembered)?;
         let (queue, jobs) = sync_channel(QUEUE);
         let (publish, checkpoints) = watch::channel(None);
-        let mut writer =
-            Writer { file, signer, clock, publish, unsigned: 0, signed: Instant::now(), synced: Instant::now() };
-        for what in found.describe(remembered) {
-            tracing::warn!(file = %path.display(), "{what}");
-            writer.write(&[Record::event(Event::Recovery, writer.clock.now()).detail(what)])?;
+        let now = Instant::now();
+        let mut writer = Writer { file, signer, clock, publish, unsigned: 0, signed: now, synced: now };
+        if found.torn > 0 {
+            let detail = format!("{} bytes of an unfinished last line were taken away", found.torn);
+            tracing::warn!(file = %path.display(), "{detail}");
+            writer.write(&[plain(Event::Recovery, writer.clock.now(), detail)])?;
+        }
+        if let Some(detail) = found.tampered {
+            tracing::error!(file = %path.display(), "{detail}");
+            writer.write(&[plain(Event::Tampering, writer.clock.now(), detail).refused(Code::AuditUnavailable)])?;
         }
         std::thread::Builder::new()
             .name("audit".into())
@@ -94,11 +103,27 @@ impl AuditLog {
         self.checkpoints.clone()
     }
 
-    /// Writes a last checkpoint and ends the writer.
+    /// Closes the log with a checkpoint, keeps it beside under the name that is returned, and begins a new one.
+    pub async fn rotate(&self) -> Result<PathBuf, String> {
+        let (done, rotated) = oneshot::channel();
+        self.queue.try_send(Job::Rotate(done)).map_err(|_| AuditUnavailable.to_string())?;
+        rotated.await.map_err(|_| AuditUnavailable.to_string())?
+    }
+
+    /// Writes a last checkpoint and ends the writer. Gives up on a queue that stays full.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.queue.try_send(Job::Close(done)).is_ok() {
-            let _ended_either_way = closed.await;
+        let mut job = Job::Close(done);
+        for _ in 0..CLOSE_ATTEMPTS {
+            match self.queue.try_send(job) {
+                Ok(()) => {
+                    let _ended_either_way = closed.await;
+                    return;
+                }
+                Err(TrySendError::Full(back)) => job = back,
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
@@ -118,23 +143,37 @@ struct Writer {
 impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            let mut closing = None;
-            let mut waiting = Vec::new();
+            let (mut closing, mut rotating, mut waiting) = (None, None, Vec::new());
             match jobs.recv_timeout(SYNC) {
                 Ok(job) => std::iter::once(job).chain(jobs.try_iter()).take(BATCH).for_each(|job| match job {
                     Job::Record(record, done) => waiting.push((*record, done)),
+                    Job::Rotate(done) => rotating = Some(done),
                     Job::Close(done) => closing = Some(done),
                 }),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.commit(waiting);
+            if let Some(done) = rotating {
+                let _nobody_waits = done.send(self.rotate().map_err(|error| error.to_string()));
+            }
             self.keep_up(closing.is_some());
             if let Some(done) = closing {
                 let _nobody_waits = done.send(());
                 break;
             }
         }
+    }
+
+    fn rotate(&mut self) -> Result<PathBuf, AuditFileError> {
+        self.keep_up(true);
+        let (seq, head) = (self.file.chain().seq(), self.file.chain().head().to_owned());
+        let now = self.clock.now();
+        let aside = self.file.rotate(now)?;
+        let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.write(&[plain(Event::Rotation, now, ended(&name, seq, &head))])?;
+        self.keep_up(true);
+        Ok(aside)
     }
 
     /// Writes what waits and tells each caller; on failure the callers learn it by the dropped channel.
@@ -183,11 +222,33 @@ impl Writer {
             self.signed = Instant::now();
         }
         if self.synced.elapsed() >= SYNC {
-            // A disk that fails here fails the next write as well, which is where it is reported.
-            let _ = self.file.sync();
+            let _reported_there = self.file.sync();
             self.synced = Instant::now();
         }
     }
+}
+
+/// What a new log says of the one before it.
+fn ended(name: &str, seq: u64, head: &str) -> String {
+    format!("the log before, {name}, ended at line {seq} with hash {head}")
+}
+
+/// Moves aside a log that cannot be continued, of a relay that does not run. The new log tells what was remembered of it.
+pub fn set_aside(
+    path: &Path,
+    remembered: Option<&Checkpoint>,
+    now: Timestamp,
+) -> Result<(PathBuf, Record), AuditFileError> {
+    let aside = file::aside(path, now)?;
+    if path.exists() {
+        std::fs::rename(path, &aside).map_err(|error| AuditFileError::Io(path.to_owned(), error))?;
+    }
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    let known = remembered.map_or_else(
+        || format!("the log before, {name}, is not known to the relay"),
+        |Checkpoint { seq, head }| format!("the log before, {name}, is known up to line {seq} with hash {head}"),
+    );
+    Ok((aside, plain(Event::Rotation, now, known)))
 }
 
 /// A record of an event for which nobody waits, such as the start of the relay.

@@ -33,12 +33,15 @@ where
     B: http_body::Body<Data: Send>,
     B::Error: Into<BoxError>,
 {
+    let too_large = || Problem::new(Code::BodyTooLarge).detail(format!("at most {most} bytes are read here"));
+    // Announced too long: answered at once, while the caller still listens.
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
     let collected = tokio::time::timeout(PATIENCE, Limited::new(body, most).collect()).await;
     match collected {
         Ok(Ok(all)) => Ok(all.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(Code::BodyTooLarge).detail(format!("at most {most} bytes are read here")))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(Code::RequestInvalid).detail("the body broke off")),
         Err(_) => Err(Problem::new(Code::RequestInvalid).detail("the body did not arrive in time")),
     }

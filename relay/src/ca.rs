@@ -90,8 +90,8 @@ pub fn server_certificate(
     }
     params.distinguished_name = common_name("Postern relay");
     params.serial_number = Some(positive_serial(random()?));
-    params.not_before = calendar(now.minus(Duration::from_secs(300)));
-    params.not_after = calendar(now.plus(SERVER_LIFETIME));
+    params.not_before = calendar(now.minus(Duration::from_secs(300)))?;
+    params.not_after = calendar(now.plus(SERVER_LIFETIME))?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -108,8 +108,8 @@ pub fn new_authority(name: &str, key: &KeyPair, now: Timestamp, lifetime: Durati
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(name);
     params.serial_number = Some(positive_serial(random()?));
-    params.not_before = calendar(now.minus(Duration::from_secs(300)));
-    params.not_after = calendar(now.plus(lifetime));
+    params.not_before = calendar(now.minus(Duration::from_secs(300)))?;
+    params.not_after = calendar(now.plus(lifetime))?;
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params.self_signed(key).map_err(failed)?.pem())
@@ -129,7 +129,7 @@ fn positive_serial(mut bytes: [u8; 16]) -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
-fn calendar(at: Timestamp) -> OffsetDateTime {
-    let seconds = i64::try_from(at.seconds()).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+fn calendar(at: Timestamp) -> Result<OffsetDateTime, Problem> {
+    let time = i64::try_from(at.seconds()).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    time.ok_or_else(|| Problem::new(Code::Internal).detail("the system clock is beyond what a certificate can say"))
 }

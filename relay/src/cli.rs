@@ -136,6 +136,8 @@ enum AuditCommand {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Begin a new log; the old one is closed with a checkpoint and kept beside it
+    Rotate,
     /// Print the newest records
     Tail {
         /// How many
@@ -214,6 +216,9 @@ fn run(common: &Common, command: Command, output: Output) -> Result<(), Failure>
         Command::Policy { command: PolicyCommand::Check { file } } => check_policy(common, file, output),
         Command::Audit { command: AuditCommand::Verify { file, key } } => {
             runtime()?.block_on(audit::verify(common, file, key, output))
+        }
+        Command::Audit { command: AuditCommand::Rotate } => {
+            runtime()?.block_on(audit::rotate(&common.outline()?, output))
         }
         Command::Audit { command: AuditCommand::Tail { lines, follow } } => {
             audit::tail(&common.outline()?, lines, follow, output)

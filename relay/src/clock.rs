@@ -3,7 +3,7 @@
 use postern_protocol::{Code, DecisionId, Problem, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Wall-clock time that never runs backwards: what has ended stays ended although the system clock is set back.
 #[derive(Clone, Debug)]
@@ -31,6 +31,12 @@ impl Clock {
     fn advance(&self, elapsed: u64, system: u64) -> u64 {
         let epoch = system.saturating_sub(elapsed);
         self.epoch.fetch_max(epoch, Ordering::Relaxed).max(epoch).saturating_add(elapsed)
+    }
+
+    /// How far the system clock lies behind this one: it was set back, or had jumped ahead before.
+    pub fn ahead_of_system(&self) -> Duration {
+        let system = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Duration::from_millis(self.now().millis()).saturating_sub(system)
     }
 
     /// A new decision's id.

@@ -145,7 +145,7 @@ impl Caller {
     /// Records the refusal and returns it.
     async fn refused<T>(&self, event: Event, problem: Problem) -> Result<T, Problem> {
         let record = Record::event(event, self.relay.clock.now()).of_device(self.device.id()).from(self.source.ip());
-        recorded(&self.relay, record, Err(problem)).await
+        recorded(&self.relay, record, Err(problem), Some(&self.device)).await
     }
 }
 

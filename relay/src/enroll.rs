@@ -15,8 +15,9 @@ use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::issuance::{CsrKey, check_csr};
 use postern_relay_core::limits::CLOCK_SKEW;
 use postern_relay_core::provider::{Identity, TokenKind};
+use postern_relay_core::revocation::Target;
 use postern_relay_core::token::VerifiedSession;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
@@ -29,7 +30,7 @@ const NAME: usize = 64;
 pub async fn after_sign_in(relay: &Relay, source: IpAddr, request: EnrollRequest) -> Result<EnrollResponse, Problem> {
     let mut record = Record::event(Event::Enrolment, relay.clock.now()).from(source);
     let result = sign_in(relay, request, &mut record).await;
-    recorded(relay, record, result).await
+    recorded(relay, record, result, None).await
 }
 
 /// `POST /enroll` over mTLS: another certificate for the key that made this connection.
@@ -43,14 +44,28 @@ pub async fn renew(
     let record = Record::event(Event::CertificateRenewal, relay.clock.now()).from(source);
     let record = record.of_device(device.id()).of_session(session);
     let result = another(relay, device, session, request).await;
-    recorded(relay, record, result).await
+    recorded(relay, record, result, Some(device)).await
 }
 
-/// `result`, recorded under a decision of its own: what cannot be recorded is not given out.
-pub(crate) async fn recorded<T>(relay: &Relay, mut record: Record, result: Result<T, Problem>) -> Result<T, Problem> {
+/// `result`, recorded under a decision of its own: what cannot be recorded is not given out. `device` is the one whose
+/// connection it is; absent on the public listener.
+pub(crate) async fn recorded<T>(
+    relay: &Relay,
+    mut record: Record,
+    result: Result<T, Problem>,
+    device: Option<&VerifiedDevice>,
+) -> Result<T, Problem> {
     let decision = relay.clock.decision_id();
     record.decision = Some(decision.clone());
     if let Err(problem) = &result {
+        let refusals = &relay.limiters.refusals;
+        let singly = match (device, record.source) {
+            (Some(device), _) => refusals.record_of(device.id()),
+            (None, source) => refusals.record_public(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), problem.code),
+        };
+        if !singly {
+            return result;
+        }
         record = record.refused(problem.code);
         if record.detail.is_none() {
             record.detail.clone_from(&problem.detail);
@@ -115,12 +130,18 @@ async fn sign_in(relay: &Relay, request: EnrollRequest, record: &mut Record) -> 
         principal: &identity.key,
         email: identity.email.as_deref(),
         name: identity.name.as_deref(),
-        token_hash: binding::sha256(token.as_bytes()),
+        service: kind == TokenKind::Access,
+        token_hash: token_hash(token),
         token_until: until(&identity),
     };
     // The token is used up before anything is signed: a refusal here leaves no certificate behind anywhere.
     relay.store.start_session(&sign_in, now).await?;
     record.session = Some(session.clone());
+    // A revocation meanwhile did not see this session: it must not outlive a later restoration.
+    if let Err(revoked) = check_not_revoked(relay, &csr, &identity) {
+        relay.store.revoke(&Target::Session(session), now).await?;
+        return Err(revoked);
+    }
     let Issued { chain_pem, not_after } = relay.ca.issue(&csr, now).await?;
     Ok(EnrollResponse { certificate: chain_pem, device, session, not_after })
 }
@@ -177,8 +198,14 @@ fn check_not_revoked(relay: &Relay, csr: &CsrKey, identity: &Identity) -> Result
     }
 }
 
+/// What is remembered of a token that was used up. The signature is left out: an ECDSA signature has a twin that is
+/// good for the same token.
+pub(crate) fn token_hash(token: &str) -> [u8; 32] {
+    binding::sha256(token.rsplit_once('.').map_or(token, |(signed, _)| signed).as_bytes())
+}
+
 /// From then on no check would let the token enrol, so its hash may be forgotten.
-fn until(identity: &Identity) -> Timestamp {
+pub(crate) fn until(identity: &Identity) -> Timestamp {
     identity.expires.max(identity.issued_at.plus(FRESH)).plus(CLOCK_SKEW * 2)
 }
 

@@ -1,12 +1,20 @@
 //! The log: one line an event on stderr, in which no value from outside can start a line or drive a terminal.
 
 use postern_protocol::problem::printable;
+use postern_protocol::{Code, Problem};
 use std::io::{self, Write};
 use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to stderr. `POSTERN_LOG` chooses what is logged, as `level` or `target=level,...`.
-pub fn start() {
-    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+pub fn start() -> Result<(), Problem> {
+    let filter = match std::env::var_os("POSTERN_LOG") {
+        None => EnvFilter::new("info"),
+        Some(text) => text.to_str().and_then(|text| EnvFilter::try_new(text).ok()).ok_or_else(|| {
+            let fix = "Set POSTERN_LOG to error, warn, info, debug or trace, or to target=level,...; or unset it.";
+            let detail = format!("POSTERN_LOG={:?} is not a choice of what to log", text.to_string_lossy());
+            Problem::new(Code::ConfigInvalid).detail(detail).advice(None, Some(fix.to_owned()))
+        })?,
+    };
     let writer = || Escaped(io::stderr());
     // A second start, as in a test, keeps the first.
     let _already_started = tracing_subscriber::fmt()
@@ -15,6 +23,7 @@ pub fn start() {
         .with_target(false)
         .with_writer(writer)
         .try_init();
+    Ok(())
 }
 
 /// Escapes what it writes: each write is one event, and its only control character is the line break at its end.

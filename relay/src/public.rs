@@ -253,7 +253,7 @@ impl Public {
             }
             Err(problem) => {
                 let record = Record::event(Event::Enrolment, self.relay.clock.now()).from(source);
-                enroll::recorded(&self.relay, record, Err(problem)).await
+                enroll::recorded(&self.relay, record, Err(problem), None).await
             }
         }
     }

@@ -75,8 +75,15 @@ impl TryFrom<Named> for Target {
     }
 }
 
-/// Revokes `target` on this relay. When it returns, no request of it is allowed, whatever else went wrong.
-pub async fn revoke(relay: &Relay, target: Target, event: Event, by: &str) -> Result<Receipt, Problem> {
+/// Revokes `target` on this relay. When it returns, no request of it is allowed, whatever else went wrong. Once begun
+/// it goes on to its end, although the caller goes away.
+pub async fn revoke(relay: &Arc<Relay>, target: Target, event: Event, by: &'static str) -> Result<Receipt, Problem> {
+    let relay = relay.clone();
+    let whole = tokio::spawn(async move { carry_out(&relay, target, event, by).await });
+    whole.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal).detail("the revocation broke off")))
+}
+
+async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Result<Receipt, Problem> {
     let at = relay.clock.now();
     let one_at_a_time = relay.changes.lock().await;
     change(&relay.snapshot, |revocations| {
@@ -84,17 +91,28 @@ pub async fn revoke(relay: &Relay, target: Target, event: Event, by: &str) -> Re
     });
     let streams_cut = streams::cut(relay, &target.clone().into(), target.code()).await;
     let stored = relay.store.revoke(&target, at).await;
+    let ended = stored.as_deref().unwrap_or_default();
+    change(&relay.snapshot, |revocations| {
+        for session in ended {
+            revocations.insert(Target::Session(session.clone()));
+        }
+    });
     drop(one_at_a_time);
-    let ended = stored.map_err(|error| {
+    for session in ended {
+        relay.events.send(session, RelayEvent::Revoked { code: target.code() });
+    }
+    let sessions_ended = ended.len();
+    let detail = match &stored {
+        Ok(_) => format!("by {by}; sessions ended: {sessions_ended}; streams cut: {streams_cut}"),
+        Err(_) => format!("by {by}; could not be stored; streams cut: {streams_cut}"),
+    };
+    let recorded = relay.audit.record(about(&target, Record::event(event, at)).detail(detail)).await;
+    stored.map_err(|error| {
         let detail = "it is revoked on this relay until it restarts, but could not be stored";
         Problem::from(error).detail(detail).advice(None, Some("Correct the store, then revoke again.".to_owned()))
     })?;
-    for session in &ended {
-        relay.events.send(session, RelayEvent::Revoked { code: target.code() });
-    }
-    let detail = format!("by {by}; sessions ended: {}; streams cut: {streams_cut}", ended.len());
-    relay.audit.record(about(&target, Record::event(event, at)).detail(detail)).await?;
-    Ok(Receipt { revoked: (&target).into(), at, sessions_ended: ended.len(), streams_cut, live: true })
+    recorded?;
+    Ok(Receipt { revoked: (&target).into(), at, sessions_ended, streams_cut, live: true })
 }
 
 /// Takes the revocation of a principal or device back. False: there was none.

@@ -27,10 +27,12 @@ use url::Url;
 
 /// Name of the file whose lock a running relay holds.
 const LOCK: &str = "relay.lock";
-/// How long what is in flight on the public listener may take to end.
-const PUBLIC_DRAIN: Duration = Duration::from_secs(10);
+/// How long what is in flight may take to end; the QUIC endpoint keeps a shorter time by itself.
+const DRAIN: Duration = Duration::from_secs(15);
 /// How often what is forgotten in time is looked through.
-const TIDY: Duration = Duration::from_secs(300);
+const TIDY: Duration = Duration::from_secs(60);
+/// A clock that is this far ahead of the system's is worth a word.
+const ASTRAY: Duration = Duration::from_secs(60);
 
 /// The right to use a state directory: one relay, or one command that writes while none runs.
 pub struct StateLock(#[expect(dead_code, reason = "held, not read: the lock ends with it")] File);
@@ -57,7 +59,7 @@ impl StateLock {
 
 /// Runs the relay until SIGTERM or SIGINT. `ready` gets one line of JSON once everything listens.
 pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Result<(), Problem> {
-    log::start();
+    log::start()?;
     let state_dir = config.state_dir.clone();
     make_state_dir(&state_dir)?;
     let _lock = StateLock::take(&state_dir)?;
@@ -73,26 +75,34 @@ pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Resu
     tracing::info!(issuer = %listening.issuer_text, public = %listening.public, quic = %listening.quic.local_addr(), "the relay serves");
 
     let ended = CancellationToken::new();
-    let helpers = tokio::spawn(keep(running.upkeep, admin, relay.clone()));
+    let mut helpers = tokio::spawn(keep(running.upkeep, admin, relay.clone()));
     let saving = tokio::spawn(save_checkpoints(relay.clone()));
     let Listening { tcp, quic, .. } = listening;
     let bounds = public::Bounds::new(relay.config.limits.connections);
-    let serving_public = tokio::spawn(public::serve(tcp, running.public_tls, running.router, bounds, ended.clone()));
-    let serving_devices = tokio::spawn(quic.serve(relay.clone(), ended.clone()));
-
-    stop.await;
+    let mut public = tokio::spawn(public::serve(tcp, running.public_tls, running.router, bounds, ended.clone()));
+    let mut devices = tokio::spawn(quic.serve(relay.clone(), ended.clone()));
+    // Each of them ends only when told to: a relay of which a part is gone stops rather than pretends.
+    let broken = tokio::select! {
+        () = stop => None,
+        _ = &mut devices => Some("the QUIC endpoint"),
+        _ = &mut public => Some("the public listener"),
+        _ = &mut helpers => Some("the upkeep"),
+    };
     tracing::info!("draining: no new work; what is in flight may end");
     relay.draining.cancel();
     ended.cancel();
-    let _in_flight = serving_devices.await;
-    let _in_flight = tokio::time::timeout(PUBLIC_DRAIN, serving_public).await;
+    for serving in [devices, public] {
+        if !serving.is_finished() {
+            let _in_flight = tokio::time::timeout(DRAIN, serving).await;
+        }
+    }
     helpers.abort();
-    let _unwritten = relay.audit.record(plain(Event::Stop, relay.clock.now(), "drained")).await;
+    let _unwritten = relay.audit.record(plain(Event::Stop, relay.clock.now(), broken.unwrap_or("drained"))).await;
     relay.audit.close().await;
-    let _saved = saving.await;
+    let _saved = tokio::time::timeout(DRAIN, saving).await;
     relay.store.close().await;
     tracing::info!("stopped");
-    Ok(())
+    broken.map_or(Ok(()), |part| Err(internal(format!("{part} ended by itself"))))
 }
 
 /// Both sockets, before anything is served on them.
@@ -236,6 +246,19 @@ async fn tidy(relay: &Relay) {
                 });
             }
             Err(error) => tracing::warn!(%error, "the store cannot be tidied"),
+        }
+        let unrecorded = relay.limiters.refusals.take_unrecorded();
+        if unrecorded > 0 {
+            let detail = format!("{unrecorded} refusals were too many to record singly");
+            let _unwritten = relay.audit.record(plain(Event::Summary, relay.clock.now(), detail)).await;
+        }
+        let ahead = relay.clock.ahead_of_system();
+        if ahead > ASTRAY {
+            let seconds = ahead.as_secs();
+            tracing::error!(
+                seconds,
+                "the system clock was set back; the relay's does not follow until it is restarted"
+            );
         }
     }
 }

@@ -1,13 +1,14 @@
 //! `POST /session`: a fresh token of the provider becomes a session token of the session that the device names.
 
 use crate::clock::random;
-use crate::enroll::{check_registered, recorded, token_kind};
+use crate::enroll::{check_registered, recorded, token_hash, token_kind, until};
 use crate::gate;
 use crate::state::Relay;
+use crate::store::Session;
 use postern_protocol::control::{
     GRANT_TOKEN_EXCHANGE, Posture, Principal, SessionRequest, SessionResponse, TYPE_ACCESS_TOKEN,
 };
-use postern_protocol::{Code, Problem, SessionId};
+use postern_protocol::{Code, Problem, SessionId, Timestamp};
 use postern_relay_core::access::PostureReport;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
@@ -16,6 +17,7 @@ use postern_relay_core::token::{SessionGrant, TokenError};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most characters of a text in a posture report.
 const POSTURE_TEXT: usize = 128;
@@ -29,7 +31,7 @@ pub async fn exchange(
 ) -> Result<SessionResponse, Problem> {
     let mut record = Record::event(Event::SessionRenewal, relay.clock.now()).from(source).of_device(device.id());
     let result = renewed(relay, device, form, &mut record).await;
-    let (response, posture) = recorded(relay, record, result).await?;
+    let (response, posture) = recorded(relay, record, result, Some(device)).await?;
     if let Some(posture) = posture {
         let report = PostureReport { posture, at: relay.clock.now() };
         relay.postures.insert(response.session.clone(), Arc::new(report));
@@ -58,22 +60,26 @@ async fn renewed(
     let kind = token_kind(Some(&request.subject_token_type))?;
     let identity = relay.provider.verify(&request.subject_token, kind, relay.provider.token_max_age(), now).await?;
     record.principal = Some(identity.key.clone());
-    if kind == TokenKind::Access {
-        check_registered(relay, &identity, device.key_thumbprint())?;
-    }
     let revoked = relay.snapshot.load().revocations.cause(device.id(), &identity.key, &request.session);
     if let Some(code) = revoked {
         return Err(Problem::new(code));
     }
-    check_session(relay, device, &identity, &request.session, record).await?;
+    let session = check_session(relay, device, &identity, &request.session, record).await?;
+    if session.service {
+        check_registered(relay, &identity, device.key_thumbprint())?;
+    }
+    if kind == TokenKind::Id && identity.nonce.is_none() {
+        // Not bound to a key, it could enrol one: not after it was shown here.
+        relay.store.use_up(&token_hash(&request.subject_token), until(&identity)).await?;
+    }
     let renewed =
         relay.store.renew_session(&request.session, identity.email.as_deref(), identity.name.as_deref(), now).await?;
     if !renewed {
         return Err(Problem::new(Code::SessionRevoked));
     }
-    let lifetime = relay.config.token_lifetime;
+    let lifetime = lifetime(relay, &identity, now);
     let grant = grant(relay, device, &identity, request.session.clone());
-    let token = sign(relay, &grant)?;
+    let token = sign(relay, &grant, lifetime, now)?;
     let response = SessionResponse {
         access_token: token.expose_secret().to_owned(),
         issued_token_type: TYPE_ACCESS_TOKEN.to_owned(),
@@ -92,7 +98,7 @@ async fn check_session(
     identity: &Identity,
     id: &SessionId,
     record: &mut Record,
-) -> Result<(), Problem> {
+) -> Result<Session, Problem> {
     let unknown = |record: &mut Record, why: &str| {
         record.detail = Some(why.to_owned());
         Err(Problem::new(Code::SessionUnknown))
@@ -102,8 +108,15 @@ async fn check_session(
         Some(session) if session.device != *device.id() => unknown(record, "the session is of another device"),
         Some(session) if session.principal != identity.key => unknown(record, "the session is of another principal"),
         Some(session) if session.ended => Err(Problem::new(Code::SessionRevoked)),
-        Some(_) => Ok(()),
+        Some(session) => Ok(session),
     }
+}
+
+/// How long the session token lives: not beyond the age that the provider's token may have, so that somebody
+/// disabled at the provider is out within that.
+fn lifetime(relay: &Relay, identity: &Identity, now: Timestamp) -> Duration {
+    let provider_token = identity.issued_at.plus(relay.provider.token_max_age()).since(now);
+    relay.config.token_lifetime.min(provider_token).max(Duration::from_secs(1))
 }
 
 fn grant(relay: &Relay, device: &VerifiedDevice, identity: &Identity, session: SessionId) -> SessionGrant {
@@ -122,9 +135,9 @@ fn grant(relay: &Relay, device: &VerifiedDevice, identity: &Identity, session: S
     }
 }
 
-fn sign(relay: &Relay, grant: &SessionGrant) -> Result<SecretString, Problem> {
+fn sign(relay: &Relay, grant: &SessionGrant, lifetime: Duration, now: Timestamp) -> Result<SecretString, Problem> {
     let jti = u128::from_be_bytes(random()?);
-    relay.signer.sign(grant, relay.clock.now(), relay.config.token_lifetime, jti).map_err(|error| match error {
+    relay.signer.sign(grant, now, lifetime, jti).map_err(|error| match error {
         TokenError::TooLarge => Problem::new(Code::IdentityTokenInvalid).detail(error.to_string()),
         TokenError::Key | TokenError::Signing => Problem::new(Code::Internal).detail(error.to_string()),
     })

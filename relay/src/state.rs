@@ -8,13 +8,14 @@ use crate::provider::Provider;
 use crate::store::Store;
 use crate::{events, identity_header, streams, upstream};
 use arc_swap::ArcSwap;
-use governor::{DefaultKeyedRateLimiter, Quota};
-use postern_protocol::{DeviceId, SessionId};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota};
+use postern_protocol::{Code, DeviceId, SessionId};
 use postern_relay_core::access::{PostureReport, Snapshot};
 use postern_relay_core::token::{TokenSigner, TokenVerifier, VerifiedSession};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -77,17 +78,63 @@ pub struct Limiters {
     pub enrolments: DefaultKeyedRateLimiter<IpAddr>,
     /// Other requests of the public listener, per network.
     pub public: DefaultKeyedRateLimiter<IpAddr>,
+    /// Refusals that are recorded one by one.
+    pub refusals: Refusals,
+}
+
+/// How many refusals get a record of their own. Without a bound, whoever is refused could fill the disk, and a full
+/// disk denies everybody. The others are counted, and the count is recorded.
+pub struct Refusals {
+    public: DefaultDirectRateLimiter,
+    limited: DefaultKeyedRateLimiter<IpAddr>,
+    devices: DefaultKeyedRateLimiter<DeviceId>,
+    unrecorded: AtomicU64,
+}
+
+impl Refusals {
+    /// Is this refusal on the public listener to be recorded? If not, it is counted.
+    pub fn record_public(&self, source: IpAddr, code: Code) -> bool {
+        // A flood that is being limited says nothing new each time.
+        let new = code != Code::RateLimited || self.limited.check_key(&network(source)).is_ok();
+        self.count(new && self.public.check().is_ok())
+    }
+
+    /// Is this refusal on a device's connection to be recorded? If not, it is counted.
+    pub fn record_of(&self, device: &DeviceId) -> bool {
+        self.count(self.devices.check_key(device).is_ok())
+    }
+
+    /// How many were not recorded since this was asked last.
+    pub fn take_unrecorded(&self) -> u64 {
+        self.unrecorded.swap(0, Ordering::Relaxed)
+    }
+
+    fn count(&self, record: bool) -> bool {
+        if !record {
+            self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        }
+        record
+    }
 }
 
 impl Limiters {
     /// Nothing counted yet.
     pub fn new(limits: &Limits) -> Self {
-        const CONTROL: NonZeroU32 = NonZeroU32::new(20).unwrap();
-        const PUBLIC: NonZeroU32 = NonZeroU32::new(200).unwrap();
+        const CONTROL: Quota = per_second(10, 100);
+        const PUBLIC: Quota = per_second(200, 200);
+        const REFUSALS: Quota = per_second(50, 1000);
+        const REFUSALS_OF_ONE: Quota = per_second(20, 200);
+        const LIMITED: Quota = per_second(1, 1);
         Self {
-            control: DefaultKeyedRateLimiter::keyed(Quota::per_second(CONTROL)),
+            control: DefaultKeyedRateLimiter::keyed(CONTROL),
             enrolments: DefaultKeyedRateLimiter::keyed(Quota::per_minute(limits.enrolments_per_minute)),
-            public: DefaultKeyedRateLimiter::keyed(Quota::per_second(PUBLIC)),
+            public: DefaultKeyedRateLimiter::keyed(PUBLIC),
+            refusals: Refusals {
+                public: DefaultDirectRateLimiter::direct(REFUSALS),
+                limited: DefaultKeyedRateLimiter::keyed(LIMITED),
+                devices: DefaultKeyedRateLimiter::keyed(REFUSALS_OF_ONE),
+                unrecorded: AtomicU64::new(0),
+            },
         }
     }
 
@@ -96,7 +143,13 @@ impl Limiters {
         self.control.retain_recent();
         self.enrolments.retain_recent();
         self.public.retain_recent();
+        self.refusals.limited.retain_recent();
+        self.refusals.devices.retain_recent();
     }
+}
+
+const fn per_second(rate: u32, burst: u32) -> Quota {
+    Quota::per_second(NonZeroU32::new(rate).unwrap()).allow_burst(NonZeroU32::new(burst).unwrap())
 }
 
 /// Whom a limit per address counts together: an IPv4 address; of IPv6 the /64 that one customer has.
@@ -107,17 +160,27 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many session tokens and postures are remembered; the oldest go first and cost a re-check or a new report.
-const REMEMBERED: u64 = 100_000;
+/// How many postures are remembered; the oldest go first and cost a new report.
+const POSTURES: u64 = 100_000;
+
+/// About how many bytes of verified session tokens are remembered; the oldest go first and cost a re-check.
+const TOKENS: u64 = 256 * 1024 * 1024;
 
 /// An empty token cache: an entry outlives no token of `lifetime`.
 pub fn token_cache(lifetime: Duration) -> TokenCache {
-    moka::sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(lifetime).build()
+    // What a session holds beside its groups is of nearly constant size; groups stand there as text and as entities.
+    let weight =
+        |session: &VerifiedSession| 2048 + session.groups().iter().map(|group| 256 + 4 * group.len()).sum::<usize>();
+    moka::sync::Cache::builder()
+        .weigher(move |_, session: &Arc<VerifiedSession>| u32::try_from(weight(session)).unwrap_or(u32::MAX))
+        .max_capacity(TOKENS)
+        .time_to_live(lifetime)
+        .build()
 }
 
 /// An empty posture map: a report is dropped long after it is stale.
 pub fn posture_map(max_age: Duration) -> PostureMap {
-    moka::sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(max_age.saturating_mul(2)).build()
+    moka::sync::Cache::builder().max_capacity(POSTURES).time_to_live(max_age.saturating_mul(2)).build()
 }
 
 #[cfg(test)]

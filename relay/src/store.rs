@@ -63,7 +63,9 @@ pub struct SignIn<'a> {
     pub email: Option<&'a str>,
     /// For people.
     pub name: Option<&'a str>,
-    /// SHA-256 of the provider's token.
+    /// Is it a service account?
+    pub service: bool,
+    /// SHA-256 of what is signed of the provider's token.
     pub token_hash: [u8; 32],
     /// When the token has ended for good.
     pub token_until: Timestamp,
@@ -76,6 +78,8 @@ pub struct Session {
     pub principal: PrincipalKey,
     /// On which device.
     pub device: DeviceId,
+    /// Is it a service account's?
+    pub service: bool,
     /// Has it ended?
     pub ended: bool,
 }
@@ -125,7 +129,7 @@ impl Store {
 
     /// The session of this id.
     pub async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        let row = sqlx::query("SELECT issuer, subject, device, ended FROM sessions WHERE id = ?")
+        let row = sqlx::query("SELECT issuer, subject, device, service, ended FROM sessions WHERE id = ?")
             .bind(id.as_str())
             .fetch_optional(&self.pool)
             .await?;
@@ -133,6 +137,7 @@ impl Store {
         Ok(Some(Session {
             principal: principal(row.try_get("issuer")?, row.try_get("subject")?)?,
             device: parsed(row.try_get("device")?, "device id")?,
+            service: row.try_get("service")?,
             ended: row.try_get::<Option<i64>, _>("ended")?.is_some(),
         }))
     }
@@ -156,6 +161,16 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Uses up a token that was not used to enrol, so that it never will be.
+    pub async fn use_up(&self, token_hash: &[u8; 32], until: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO used_tokens (hash, until) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(token_hash.as_slice())
+            .bind(millis(until))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Notes that a device got another certificate.
@@ -208,8 +223,10 @@ impl Store {
     /// Forgets what can no longer matter. Returns the sessions that need not stand among the revocations any more.
     pub async fn prune(&self, now: Timestamp) -> Result<Vec<SessionId>, StoreError> {
         sqlx::query("DELETE FROM used_tokens WHERE until < ?").bind(millis(now)).execute(&self.pool).await?;
-        sqlx::query("DELETE FROM sessions WHERE renewed < ?")
-            .bind(millis(now.minus(IDLE_SESSIONS)))
+        let idle = millis(now.minus(IDLE_SESSIONS));
+        sqlx::query("DELETE FROM sessions WHERE renewed < ?").bind(idle).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM devices WHERE seen < ? AND id NOT IN (SELECT device FROM sessions)")
+            .bind(idle)
             .execute(&self.pool)
             .await?;
         let rows = sqlx::query("DELETE FROM revocations WHERE kind = 'session' AND at < ? RETURNING id")
@@ -289,7 +306,8 @@ async fn record_sign_in(
         return Ok(Some(Code::DeviceOwned));
     }
     sqlx::query(
-        "INSERT INTO sessions (id, device, issuer, subject, email, name, started, renewed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO sessions (id, device, issuer, subject, email, name, service, started, renewed)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sign_in.session.as_str())
     .bind(sign_in.device.as_str())
@@ -297,6 +315,7 @@ async fn record_sign_in(
     .bind(subject)
     .bind(sign_in.email)
     .bind(sign_in.name)
+    .bind(sign_in.service)
     .bind(millis(now))
     .bind(millis(now))
     .execute(&mut *transaction)
@@ -338,6 +357,14 @@ async fn record_revocation(
         }
     };
     let ended = end.fetch_all(&mut *transaction).await?;
+    // Each by itself: its tokens stay revoked although the principal or device is restored.
+    for row in &ended {
+        sqlx::query("INSERT INTO revocations (kind, id, at) VALUES ('session', ?, ?) ON CONFLICT DO NOTHING")
+            .bind(row.try_get::<&str, _>("id")?)
+            .bind(millis(now))
+            .execute(&mut *transaction)
+            .await?;
+    }
     transaction.commit().await?;
     Ok(ended)
 }

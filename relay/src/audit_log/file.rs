@@ -1,8 +1,10 @@
 //! The audit log's file: appended to in whole lines or not at all, and found again exactly as it was left.
 
+use super::tail::{goes_on_from, last_line};
+use postern_protocol::Timestamp;
 use postern_relay_core::audit::{Chain, ChainError, Checkpoint};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,7 @@ pub enum AuditFileError {
     #[error("{}: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
     /// Its last line is not one that this log wrote.
-    #[error("{}: the last line cannot be continued: {}; move the file away, and a new log begins", .0.display(), .1)]
+    #[error("{}: the last line cannot be continued: {}; begin a new log: postern-relay audit rotate", .0.display(), .1)]
     Chain(PathBuf, ChainError),
     /// It is not as the relay left it.
     #[error("{}: the file was removed or changed while the relay wrote it", .0.display())]
@@ -37,36 +39,31 @@ pub(super) struct LogFile {
 
 /// What was found at the end of the log.
 pub(super) struct Found {
-    /// Bytes of an unfinished last line, taken away.
-    torn: u64,
-    /// Lines.
-    seq: u64,
-}
-
-impl Found {
-    /// What an auditor must be told of it.
-    pub(super) fn describe(&self, remembered: Option<&Checkpoint>) -> Vec<String> {
-        let mut told = Vec::new();
-        if self.torn > 0 {
-            told.push(format!("{} bytes of an unfinished last line were taken away", self.torn));
-        }
-        if let Some(remembered) = remembered.filter(|remembered| remembered.seq > self.seq) {
-            let (found, seq, head) = (self.seq, remembered.seq, &remembered.head);
-            told.push(format!("the log ends at line {found}, but the relay remembers line {seq} with hash {head}"));
-        }
-        told
-    }
+    /// Bytes of an unfinished last line, which a crash left: they were taken away.
+    pub(super) torn: u64,
+    /// The log is shorter than, or other than, the relay remembers it; how.
+    pub(super) tampered: Option<String>,
 }
 
 impl LogFile {
-    /// Opens or makes the file; an unfinished last line, left by a crash, is taken away.
-    pub(super) fn open(path: &Path, genesis: Chain) -> Result<(Self, Found), AuditFileError> {
+    /// Opens or makes the file. `remembered` is a line that must be in it, and from which it must go on unbroken.
+    pub(super) fn open(
+        path: &Path,
+        genesis: Chain,
+        remembered: Option<&Checkpoint>,
+    ) -> Result<(Self, Found), AuditFileError> {
         let io = |error| AuditFileError::Io(path.to_owned(), error);
         let file = options().create(true).open(path).map_err(io)?;
-        Self::resume(path, file, genesis)
+        let (mut log, torn) = Self::resume(path, file, genesis)?;
+        let tampered = match (remembered, &mut log.file) {
+            (Some(remembered), Some(file)) => compare(file, log.length, &log.chain, remembered).map_err(io)?,
+            _ => None,
+        };
+        Ok((log, Found { torn, tampered }))
     }
 
-    fn resume(path: &Path, mut file: File, genesis: Chain) -> Result<(Self, Found), AuditFileError> {
+    /// Goes on where the file ends; returns how many bytes of an unfinished last line were taken away.
+    fn resume(path: &Path, mut file: File, genesis: Chain) -> Result<(Self, u64), AuditFileError> {
         let io = |error| AuditFileError::Io(path.to_owned(), error);
         let size = file.metadata().map_err(io)?.len();
         let (length, last) = last_line(&mut file, size).map_err(io)?;
@@ -77,10 +74,19 @@ impl LogFile {
         if length < size {
             file.set_len(length).map_err(io)?;
         }
-        let found = Found { torn: size - length, seq: chain.seq() };
         let path = path.to_owned();
         let (partial, dirty, failing) = (false, false, false);
-        Ok((Self { path, file: Some(file), chain, genesis, length, partial, dirty, failing }, found))
+        Ok((Self { path, file: Some(file), chain, genesis, length, partial, dirty, failing }, size - length))
+    }
+
+    /// Moves the file aside, under a name that tells when, and begins a new one. Returns the name.
+    pub(super) fn rotate(&mut self, now: Timestamp) -> Result<PathBuf, AuditFileError> {
+        let aside = aside(&self.path, now)?;
+        self.file = None;
+        std::fs::rename(&self.path, &aside).map_err(|error| AuditFileError::Io(aside.clone(), error))?;
+        let (fresh, _) = Self::open(&self.path, self.genesis.clone(), None)?;
+        *self = fresh;
+        Ok(aside)
     }
 
     pub(super) fn chain(&self) -> &Chain {
@@ -110,10 +116,16 @@ impl LogFile {
         }
     }
 
-    /// Waits until everything written is on the disk.
+    /// Waits until everything written is on the disk. A disk that fails here may have lost what it took: Linux tells so
+    /// once and then forgets, so the file is opened and its end looked at anew before the next write.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.dirty) {
-            file.sync_data()?;
+            if let Err(error) = file.sync_data() {
+                tracing::error!(%error, "the disk did not take the audit log: everything is denied until it does");
+                self.file = None;
+                self.failing = true;
+                return Err(error);
+            }
             self.dirty = false;
         }
         Ok(())
@@ -158,37 +170,27 @@ fn options() -> OpenOptions {
     options
 }
 
-/// A line is never longer than this.
-const MAX_LINE: usize = 1024 * 1024;
-
-/// The last whole line, and where it ends. Reads from the end, for the log is long.
-fn last_line(file: &mut File, size: u64) -> io::Result<(u64, Option<String>)> {
-    const STEP: u64 = 64 * 1024;
-    let mut tail: Vec<u8> = Vec::new();
-    let mut start = size;
-    loop {
-        let breaks: Vec<usize> =
-            tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
-        let (end, begin) = match (breaks.as_slice(), start) {
-            ([.., before, last], _) => (*last, before + 1),
-            ([last], 0) => (*last, 0),
-            ([], 0) => return Ok((0, None)),
-            _ if tail.len() > MAX_LINE => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no audit log"));
-            }
-            _ => {
-                let step = STEP.min(start);
-                start -= step;
-                let mut more = Vec::new();
-                file.seek(SeekFrom::Start(start))?;
-                (&mut *file).take(step).read_to_end(&mut more)?;
-                more.extend_from_slice(&tail);
-                tail = more;
-                continue;
-            }
-        };
-        let line = tail.get(begin..end).unwrap_or_default();
-        let length = start + end as u64 + 1;
-        return Ok((length, Some(String::from_utf8_lossy(line).into_owned())));
+/// How the log differs from what the relay remembers of it, if it does.
+fn compare(file: &mut File, length: u64, end: &Chain, remembered: &Checkpoint) -> io::Result<Option<String>> {
+    let Checkpoint { seq, head } = remembered;
+    if end.seq() < *seq {
+        return Ok(Some(format!(
+            "the log ends at line {}, but the relay remembers line {seq} with hash {head}",
+            end.seq()
+        )));
     }
+    let same = goes_on_from(file, length, remembered, end)?;
+    Ok((!same).then(|| format!("the log is not the one of which the relay remembers line {seq} with hash {head}")))
+}
+
+/// A name beside `path` that nothing has: `audit.20261123T140000Z.jsonl`.
+pub(super) fn aside(path: &Path, now: Timestamp) -> Result<PathBuf, AuditFileError> {
+    let time: String = now.to_string().split('.').next().unwrap_or_default().replace(['-', ':'], "") + "Z";
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+    let aside = path.with_file_name(format!("{stem}.{time}{extension}"));
+    if aside.exists() {
+        return Err(AuditFileError::Io(aside, io::ErrorKind::AlreadyExists.into()));
+    }
+    Ok(aside)
 }

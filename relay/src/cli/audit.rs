@@ -1,13 +1,18 @@
-//! `audit verify` and `audit tail`.
+//! `audit verify`, `audit rotate` and `audit tail`.
 
 use super::output::Output;
-use super::{Common, Failure, advised, failed};
+use super::{Common, Failure, advised, failed, listing};
+use crate::admin::{self, Rotated};
+use crate::assemble;
+use crate::audit_log::{AuditLog, set_aside};
+use crate::clock::Clock;
 use crate::config::Outline;
+use crate::keys::{self, Keys};
+use crate::serve::StateLock;
 use crate::store::Store;
-use crate::{assemble, keys};
 use postern_protocol::Code;
 use postern_protocol::problem::printable;
-use postern_relay_core::audit::{self, Checkpoint, CheckpointKey};
+use postern_relay_core::audit::{self, Broken, Checkpoint, CheckpointKey, CheckpointSigner};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -41,28 +46,32 @@ pub(super) async fn verify(
         return Err(failed(Code::AuditUnavailable, format!("{}: {error}", file.display())));
     }
     let shown = file.display();
+    for line in &lines.recoveries {
+        output
+            .note(&format!("{shown}: line {line}: here the relay took an unfinished line away, as a crash leaves it"));
+    }
+    if lines.unfinished {
+        output.note(&format!("{shown}: the last line is unfinished and was left out; the relay may be writing it"));
+    }
+    let result = result.and_then(|report| match lines.tamperings.first() {
+        Some(line) => Err(Broken { line: *line, why: "here the relay found its log cut short or changed" }),
+        None => Ok(report),
+    });
     match result {
+        Ok(report) if output.json => {
+            let audit::Report { lines: count, checkpoints, unsigned, head } = report;
+            let recoveries = &lines.recoveries;
+            output.json(&serde_json::json!({
+                "ok": true, "lines": count, "checkpoints": checkpoints, "unsigned": unsigned, "head": head,
+                "recoveries": recoveries,
+            }));
+            Ok(())
+        }
         Ok(report) => {
-            if output.json {
-                let audit::Report { lines: count, checkpoints, unsigned, head } = report;
-                output.json(&serde_json::json!({
-                    "ok": true, "lines": count, "checkpoints": checkpoints, "unsigned": unsigned, "head": head,
-                    "recoveries": lines.recoveries,
-                }));
-            } else {
-                output.data(&format!(
-                    "{shown}: intact; lines: {}, checkpoints: {}, not yet signed: {}",
-                    report.lines, report.checkpoints, report.unsigned
-                ));
-            }
-            for line in &lines.recoveries {
-                output.note(&format!("{shown}:{line}: here the relay found its log damaged; the record tells how"));
-            }
-            if lines.unfinished {
-                output.note(&format!(
-                    "{shown}: the last line is unfinished and was left out; the relay may be writing it"
-                ));
-            }
+            output.data(&format!(
+                "{shown}: intact; lines: {}, checkpoints: {}, not yet signed: {}",
+                report.lines, report.checkpoints, report.unsigned
+            ));
             Ok(())
         }
         Err(broken) if output.json => {
@@ -98,6 +107,7 @@ struct Lines {
     reader: BufReader<File>,
     read: u64,
     recoveries: Vec<u64>,
+    tamperings: Vec<u64>,
     unfinished: bool,
     error: Option<std::io::Error>,
 }
@@ -111,7 +121,8 @@ impl Lines {
             let fix = "Give the log's file, or the relay's --config or --state-dir.";
             advised(Code::AuditUnavailable, format!("{}: {error}", path.display()), fix)
         })?;
-        Ok(Self { reader: BufReader::new(file), read: 0, recoveries: Vec::new(), unfinished: false, error: None })
+        let (recoveries, tamperings) = (Vec::new(), Vec::new());
+        Ok(Self { reader: BufReader::new(file), read: 0, recoveries, tamperings, unfinished: false, error: None })
     }
 }
 
@@ -138,8 +149,44 @@ impl Iterator for &mut Lines {
         if line.contains("\"event\":\"recovery\"") {
             self.recoveries.push(self.read);
         }
+        if line.contains("\"event\":\"tampering\"") {
+            self.tamperings.push(self.read);
+        }
         Some(line)
     }
+}
+
+/// Begins a new log, by the relay that runs or in the place of one that does not.
+pub(super) async fn rotate(outline: &Outline, output: Output) -> Result<(), Failure> {
+    let kept = match admin::rotate(&outline.state_dir).await {
+        Some(answer) => answer?.kept,
+        None => rotate_alone(outline).await?,
+    };
+    if output.json {
+        output.json(&Rotated { kept });
+    } else {
+        output.data(&kept.display().to_string());
+    }
+    Ok(())
+}
+
+async fn rotate_alone(outline: &Outline) -> Result<PathBuf, Failure> {
+    let _no_relay_meanwhile = StateLock::take(&outline.state_dir)?;
+    let store = listing::open(outline).await?;
+    let keys = Keys::load(&outline.keys_dir)?;
+    let unusable = |error: &dyn std::fmt::Display| failed(Code::AuditUnavailable, error);
+    let signer = CheckpointSigner::from_pkcs8(&keys.audit).map_err(|error| unusable(&error))?;
+    let (clock, remembered) = (Clock::new(), store.checkpoint().await?);
+    let (kept, record) =
+        set_aside(&outline.audit_file, remembered.as_ref(), clock.now()).map_err(|error| unusable(&error))?;
+    let log = AuditLog::open(&outline.audit_file, signer, None, clock).map_err(|error| unusable(&error))?;
+    log.record(record).await.map_err(|error| unusable(&error))?;
+    log.close().await;
+    let newest = log.checkpoints().borrow().clone();
+    if let Some(checkpoint) = newest {
+        store.keep_checkpoint(&checkpoint).await?;
+    }
+    Ok(kept)
 }
 
 /// Prints the newest records and, if asked, those to come.

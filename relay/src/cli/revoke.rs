@@ -19,7 +19,7 @@ use postern_relay_core::revocation::Target;
 pub(super) async fn revoke(outline: &Outline, what: Revocable, output: Output) -> Result<(), Failure> {
     let store = listing::open(outline).await?;
     let target = match what {
-        Revocable::User { id } => Target::Principal(user(&store, &id).await?),
+        Revocable::User { id } => Target::Principal(user(outline, &store, &id).await?),
         Revocable::Device { id } => Target::Device(device(&store, &id).await?),
         Revocable::Session { id } => Target::Session(session(&store, &id).await?),
     };
@@ -35,7 +35,7 @@ pub(super) async fn revoke(outline: &Outline, what: Revocable, output: Output) -
 pub(super) async fn restore(outline: &Outline, what: Restorable, output: Output) -> Result<(), Failure> {
     let store = listing::open(outline).await?;
     let target = match what {
-        Restorable::User { id } => Target::Principal(user(&store, &id).await?),
+        Restorable::User { id } => Target::Principal(user(outline, &store, &id).await?),
         Restorable::Device { id } => Target::Device(device(&store, &id).await?),
     };
     let named = Named::from(&target);
@@ -56,7 +56,7 @@ pub(super) async fn restore(outline: &Outline, what: Restorable, output: Output)
     Err(advised(Code::RequestInvalid, format!("{} was not revoked", words(&named)), fix))
 }
 
-async fn user(store: &Store, id: &[String]) -> Result<PrincipalKey, Failure> {
+async fn user(outline: &Outline, store: &Store, id: &[String]) -> Result<PrincipalKey, Failure> {
     let text = id.join(" ");
     let full = match text.split_once(char::is_whitespace) {
         Some((issuer, subject)) => Some(PrincipalKey::new(issuer, subject.trim())),
@@ -64,7 +64,14 @@ async fn user(store: &Store, id: &[String]) -> Result<PrincipalKey, Failure> {
         None => None,
     };
     if let Some(full) = full {
-        return full.map_err(|error| failed(Code::RequestInvalid, error));
+        let key = full.map_err(|error| failed(Code::RequestInvalid, error))?;
+        // Whoever never signed in can be revoked beforehand, but nobody of a provider that is not ours: that is a slip.
+        if outline.provider.as_deref() == Some(key.issuer()) || store.has_principal(&key).await? {
+            return Ok(key);
+        }
+        let detail = format!("{} is not the issuer of this relay's provider", key.issuer());
+        let fix = format!("Write it as relay.toml has it: {}", outline.provider.as_deref().unwrap_or("(none is set)"));
+        return Err(advised(Code::RequestInvalid, detail, &fix));
     }
     match store.principals(&text).await?.as_slice() {
         [one] => Ok(one.key.clone()),

@@ -20,6 +20,12 @@ pub(super) fn complete(source: &Source, draft: Draft) -> (Option<(Config, Keys)>
         check_tls(source, tls, &mut faults);
     }
     check_state(source, &draft);
+    for path in [&draft.file, &draft.policy_file.value, &draft.audit_file.value] {
+        if std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o022 != 0) {
+            let fix = format!("chmod go-w {}", path.display());
+            faults.push(Fault::of_file(path, "others may change this file, and with it who has access", fix));
+        }
+    }
     let policy = policy(source, &draft, &mut faults);
     if draft.posture_max_age.value < draft.token_lifetime {
         let message = "`posture.max_age` is too short: devices report posture when they renew their session token";

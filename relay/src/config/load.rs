@@ -43,6 +43,8 @@ pub struct Outline {
     pub audit_file: PathBuf,
     /// The apps, if they have no mistakes.
     pub apps: Option<Arc<AppTable>>,
+    /// The provider's issuer, if there is one.
+    pub provider: Option<String>,
 }
 
 /// Reads only where things are. The error: the file cannot be read, or is not even TOML.
@@ -59,6 +61,7 @@ pub fn outline(file: &Path, state_dir: Option<&Path>) -> Result<Outline, Vec<Fau
         policy_file: draft.policy_file.value,
         audit_file: draft.audit_file.value,
         apps: draft.apps,
+        provider: draft.provider.map(|provider| provider.issuer_text),
     })
 }
 

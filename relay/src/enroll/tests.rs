@@ -291,4 +291,3 @@ async fn without_audit_log_nothing_is_given_out() {
 }
 
 use crate::clock::Clock;
-use postern_relay_core::revocation::Target;

@@ -74,6 +74,16 @@ impl Store {
             .collect()
     }
 
+    /// Has this principal ever signed in?
+    pub async fn has_principal(&self, key: &PrincipalKey) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM sessions WHERE subject = ? AND issuer = ? LIMIT 1")
+            .bind(key.subject())
+            .bind(key.issuer())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Is this device known?
     pub async fn has_device(&self, id: &DeviceId) -> Result<bool, StoreError> {
         let row =

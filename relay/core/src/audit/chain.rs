@@ -28,6 +28,9 @@ pub enum ChainError {
     /// The line was changed.
     #[error("the line does not match its own hash")]
     Hash,
+    /// The line belongs elsewhere.
+    #[error("the line does not follow the one before it")]
+    Order,
     /// Not an Ed25519 key.
     #[error("the audit key is not an Ed25519 key")]
     Key,
@@ -63,6 +66,12 @@ impl Chain {
     pub fn resume(last_line: &str) -> Result<Self, ChainError> {
         let (link, head) = open(last_line)?;
         Ok(Self { seq: link.seq, head })
+    }
+
+    /// The chain that goes on from here with `line`.
+    pub fn extend(&self, line: &str) -> Result<Self, ChainError> {
+        let (link, head) = open(line)?;
+        if link.seq == self.seq + 1 && link.prev == self.head { Ok(Self { seq: link.seq, head }) } else { Err(ChainError::Order) }
     }
 
     /// How many lines the chain has; the number of its last.

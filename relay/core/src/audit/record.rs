@@ -37,6 +37,12 @@ pub enum Event {
     Stop,
     /// An unfinished last line was found and taken away.
     Recovery,
+    /// The log was found shorter than, or other than, the relay remembers it.
+    Tampering,
+    /// A new log was begun; the detail tells where the one before it ended.
+    Rotation,
+    /// Refusals that were too many to record singly; the detail counts them.
+    Summary,
     /// A signed checkpoint.
     Checkpoint,
 }
