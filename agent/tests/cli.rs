@@ -166,9 +166,15 @@ fn an_agent_that_cannot_start_says_why_through_login() {
 #[test]
 fn a_wrong_ca_file_is_told_before_anything_starts() {
     let dir = state_dir();
-    let login = postern(dir.path(), &["login", "relay.example", "--ca", "/nonexistent/ca.pem"]);
-    assert_eq!(login.status.code(), Some(1));
-    assert!(stderr(&login).contains("/nonexistent/ca.pem"), "{}", stderr(&login));
+    let (key, binary) = (dir.path().join("key.pem"), dir.path().join("binary.pem"));
+    fs::write(&key, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+    fs::write(&binary, [0xff, 0, 0xfe]).unwrap();
+    for file in [Path::new("/nonexistent/ca.pem"), &key, &binary, Path::new("/dev/zero")] {
+        let login = postern(dir.path(), &["login", "relay.example", "--ca", file.to_str().unwrap()]);
+        assert_eq!(login.status.code(), Some(1));
+        let told = stderr(&login);
+        assert!(told.contains(file.to_str().unwrap()) && told.contains("code: config_invalid"), "{told}");
+    }
     assert!(!dir.path().join("agent.sock").exists());
 }
 

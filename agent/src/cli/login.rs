@@ -6,6 +6,8 @@ use crate::client::Client;
 use clap::Args;
 use postern_protocol::local::{LoginEvent, LoginMethod, LoginRequest, Status};
 use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem, problem};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -95,7 +97,10 @@ fn read_authority(path: &Path) -> Result<String, Problem> {
     if pem.len() as u64 > limit {
         return Err(unusable("it is too large for a certificate"));
     }
-    Ok(pem)
+    match CertificateDer::from_pem_slice(pem.as_bytes()) {
+        Ok(_) => Ok(pem),
+        Err(_) => Err(unusable("it holds no certificate in PEM")),
+    }
 }
 
 /// Asks the person at the terminal, if there is one, whether to do without a keyring.
