@@ -68,6 +68,10 @@ impl Process {
         Ok(Self { name, group, log, stdin: child.stdin.take(), stdout, ends_with_stdin: false, child })
     }
 
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// Marks a program that ends by itself, and tidily, when its standard input closes.
     #[must_use]
     pub(crate) fn ending_with_stdin(mut self) -> Self {

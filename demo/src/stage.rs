@@ -119,6 +119,13 @@ impl Stage {
         .await
     }
 
+    /// Stops one program before the rest, as its service manager would.
+    pub(crate) async fn stop_one(&mut self, name: &str) {
+        if let Some(at) = self.running.iter().position(|process| process.is(name)) {
+            self.running.remove(at).stop().await;
+        }
+    }
+
     /// The ends of all logs.
     pub(crate) fn last_words(&self) -> Vec<String> {
         self.running.iter().map(|process| process.last_words(15)).collect()

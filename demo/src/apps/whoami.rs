@@ -2,11 +2,11 @@
 
 use super::page::{escape, page};
 use crate::identity::{Identity, Verifier};
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::{Json, Router};
 use postern_protocol::headers::IDENTITY;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
@@ -57,7 +57,11 @@ async fn answer(
         .get_all(header::ACCEPT)
         .iter()
         .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")));
-    if wants_page { Html(html(&seen)).into_response() } else { Json(seen).into_response() }
+    if wants_page {
+        return Html(html(&seen)).into_response();
+    }
+    let text = serde_json::to_string_pretty(&seen).unwrap_or_default() + "\n";
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// The verified claims; exactly one header is acceptable.
