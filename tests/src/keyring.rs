@@ -10,25 +10,45 @@ pub struct Keyring {
     process: Process,
 }
 
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:tmpdir=/tmp</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
+</busconfig>
+"#;
+
+/// Tells the bus's address once the daemon serves. `cat` ends when our end of its input closes; the daemon is a child
+/// of the shell and of our process group, because one in the background may outlive its bus.
+const WHEN_READY: &str = r#"
+until dbus-send --session --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.NameHasOwner \
+    string:org.freedesktop.secrets | grep -q true; do sleep 0.02; done
+echo "$DBUS_SESSION_BUS_ADDRESS"
+cat
+kill 0
+"#;
+
 impl Keyring {
     /// A keyring that is unlocked.
     pub async fn unlocked(world: &World) -> Self {
-        Self::start(world, "printf pw | gnome-keyring-daemon --unlock --components=secrets >/dev/null").await
+        Self::start(world, "printf pw | gnome-keyring-daemon --foreground --unlock --components=secrets").await
     }
 
     /// A keyring whose collection exists and is locked, with nobody there to answer its prompt.
     pub async fn locked(world: &World) -> Self {
-        let mut once = Self::unlocked(world).await;
-        once.process.close_stdin();
-        once.process.output().await;
-        Self::start(world, "gnome-keyring-daemon --start --components=secrets >/dev/null").await
+        Self::unlocked(world).await.stop().await;
+        Self::start(world, "gnome-keyring-daemon --foreground --components=secrets </dev/null").await
     }
 
     async fn start(world: &World, daemon: &str) -> Self {
         let data = world.directory("keyring");
+        // A bus that starts nothing by itself: no second daemon, and no prompt that would wait for a person.
+        let config = world.file("keyring/bus.conf", BUS);
         let mut bus = bare_command("dbus-run-session");
-        // `cat` ends when our end of its input closes, and the bus and the keyring with it.
-        bus.args(["--", "sh", "-c", &format!("{daemon}; echo \"$DBUS_SESSION_BUS_ADDRESS\"; exec cat")])
+        bus.arg("--config-file").arg(config);
+        bus.args(["--", "sh", "-c", &format!("{daemon} >/dev/null & {WHEN_READY}")])
             .env("HOME", &data)
             .env("XDG_DATA_HOME", &data)
             .env("XDG_RUNTIME_DIR", world.path("run"));
@@ -50,8 +70,7 @@ impl Keyring {
 
     /// Ends keyring and bus.
     pub async fn stop(&mut self) {
-        self.process.close_stdin();
-        self.process.output().await;
+        self.process.kill().await;
     }
 }
 

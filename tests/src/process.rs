@@ -16,7 +16,7 @@ pub struct Process {
     out: PathBuf,
     err: PathBuf,
     /// Kept open while the child is wanted: helpers of ours end when it closes.
-    stdin: Option<ChildStdin>,
+    _stdin: Option<ChildStdin>,
 }
 
 /// What a command that ended left behind.
@@ -67,8 +67,8 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({:?}): {error}", command.as_std().get_program()));
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let stdin = child.stdin.take();
-        Self { name: name.into(), child, group, out, err, stdin }
+        let _stdin = child.stdin.take();
+        Self { name: name.into(), child, group, out, err, _stdin }
     }
 
     /// Its process id while it runs.
@@ -112,17 +112,6 @@ impl Process {
     /// Waits until standard error holds `text`.
     pub async fn logged(&self, text: &str) {
         eventually(&format!("{} logs {text:?}", self.name), async || self.stderr().contains(text).then_some(())).await;
-    }
-
-    /// Writes to its standard input.
-    pub async fn write(&mut self, bytes: &[u8]) {
-        use tokio::io::AsyncWriteExt as _;
-        self.stdin.as_mut().unwrap().write_all(bytes).await.unwrap();
-    }
-
-    /// Closes its standard input.
-    pub fn close_stdin(&mut self) {
-        self.stdin = None;
     }
 
     /// Has it ended?

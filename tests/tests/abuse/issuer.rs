@@ -54,7 +54,7 @@ async fn a10_identity_is_issuer_and_subject_whatever_the_mail_address() {
         "{ambiguous:?}"
     );
     site.relay.revoke("user", "eve").await.ok();
-    assert_eq!(eve.get(&eve_quic, "wiki", "/").await.refusal(), (407, "principal_revoked"));
+    assert_eq!(eve.get(&eve_quic, "wiki", "/").await.refusal(), (403, "principal_revoked"));
     assert_eq!(ada.get(&ada_quic, "wiki", "/").await.status, 200);
 }
 

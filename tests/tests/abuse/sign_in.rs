@@ -178,6 +178,7 @@ async fn a04_the_loopback_listener_takes_one_true_answer_only() {
         login.output().await.ok();
         eventually("the listener is gone", async || TcpStream::connect(address).await.is_err().then_some(())).await;
         assert_eq!(desk.provider.server.count("/token"), round + 1);
+        desk.agent.run(&["logout"]).await.ok();
     }
     ports.dedup();
     assert_eq!(ports.len(), 3, "the same port again and again");

@@ -90,7 +90,7 @@ async fn a33_resumption_does_not_outlive_the_device() {
             Ok(second) => exchange_on(&second, &device).await,
             Err(_) => None,
         };
-        assert!(status.is_none() || status == Some(407), "{status:?}");
+        assert!(status.is_none() || status == Some(403), "{status:?}");
     }
     assert_eq!(site.wiki.requests().len(), 1);
 }

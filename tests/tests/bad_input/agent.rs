@@ -185,9 +185,12 @@ async fn damaged_state_files_are_survived() {
             std::fs::write(file, content).unwrap();
         }
         agent.run_again().await;
+        // The keyring has not been touched: the session goes on, or a new sign-in is all that it takes.
         let status = agent.status().await;
-        assert!(status["state"].is_string(), "{status}");
-        agent.login(&relay, &mut Browser::of("mallory")).await;
+        if status["state"] == "signed_out" {
+            agent.login(&relay, &mut Browser::of("mallory")).await;
+        }
+        agent.reaches("online").await;
         agent.stop().await.ok();
     }
     nothing_leaked(&world);

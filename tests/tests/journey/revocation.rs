@@ -28,7 +28,7 @@ async fn a_revoked_device_is_refused_at_once_and_its_key_stays_out() {
     let device = id(&office.agent, "device").await;
     office.relay.revoke("device", &device).await.ok();
     let reply = office.agent.get("wiki", "/").await;
-    assert_eq!(reply.refusal(), (407, "device_revoked"));
+    assert_eq!(reply.refusal(), (403, "device_revoked"));
     office.agent.reaches("revoked").await;
     // Signing in again makes a new key, for which the administrator's word about the old one does not count.
     office.agent.run(&["logout"]).await.ok();
@@ -53,7 +53,7 @@ async fn a_revoked_user_is_refused_at_once_everywhere() {
     }
     office.relay.revoke("user", "ada").await.ok();
     for agent in [&office.agent, &second] {
-        assert_eq!(agent.get("wiki", "/").await.refusal(), (407, "principal_revoked"));
+        assert_eq!(agent.get("wiki", "/").await.refusal(), (403, "principal_revoked"));
     }
     assert_eq!(other.get("wiki", "/").await.status, 200, "nobody else is touched");
     let mut login = office.agent.login_begun(&office.relay, &[]);
@@ -80,7 +80,7 @@ async fn revocations_outlive_the_relays_process() {
     office.relay.kill().await;
     office.relay.serve_again(None).await;
     office.agent.reaches("revoked").await;
-    assert_eq!(office.agent.get("wiki", "/").await.status, 407);
+    assert_eq!(office.agent.get("wiki", "/").await.refusal(), (403, "device_revoked"));
 }
 
 async fn id(agent: &Agent, of: &str) -> String {
