@@ -21,7 +21,9 @@ const MIN_TOKEN_AGE: u64 = 10;
 /// The relay's public address: `relay.example`, `relay.example:8443` or an https URL without a path.
 pub fn parse_address(text: &str) -> Result<Url, Problem> {
     let wrong = |why: &str| {
-        let shown: String = printable(text).chars().take(100).collect();
+        // What stands before an @ may be a password.
+        let named = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+        let shown: String = printable(named).chars().take(100).collect();
         Problem::new(Code::RequestInvalid).detail(format!("{shown:?} is no relay's address: {why}")).advice(
             None,
             Some("Give a name such as relay.example, relay.example:8443 or https://relay.example.".into()),

@@ -17,6 +17,8 @@ use std::time::Duration;
 const STABLE: Duration = Duration::from_secs(60);
 /// What lives shorter than this is no use, and renewing it would be a storm.
 const SHORTEST_LIFE: Duration = Duration::from_secs(5);
+/// The same for session tokens, which can be short when the provider's token is old.
+const SHORTEST_GRANT: Duration = Duration::from_secs(1);
 /// No life is longer than this, whatever an answer says.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 /// However often the data path complains, the session token is renewed at most this often.
@@ -182,7 +184,13 @@ impl Live {
                 self.secrets.version += u64::from(tokens.rotated);
                 self.duties.of(Kind::Refresh).done();
             }
-            (Kind::Exchange, Answer::Granted { lifetime }) if lifetime >= SHORTEST_LIFE => self.granted(lifetime, turn),
+            (Kind::Exchange, Answer::Granted { lifetime }) if lifetime >= SHORTEST_GRANT => {
+                self.granted(lifetime, turn);
+            }
+            // The relay cuts the session token's life where the provider's token is about to be too old.
+            (Kind::Exchange, Answer::Granted { .. }) => {
+                return self.failed(kind, Problem::new(Code::IdentityTokenStale), turn);
+            }
             (Kind::Renew, Answer::Renewed(validity)) if validity.remaining >= SHORTEST_LIFE => {
                 self.certificate = Certificate::issued(self.certificate.version + 1, validity, turn);
                 self.secrets.version += 1;

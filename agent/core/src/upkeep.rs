@@ -170,7 +170,9 @@ impl Live {
                 Some(link) if link.certificate == self.certificate.version && !link.outdated => None,
                 _ => Some(AT_ONCE),
             },
-            Kind::Exchange => self.exchange_wanted().filter(|_| now < self.tokens.stale_at),
+            Kind::Exchange => {
+                self.exchange_wanted().map(|at| self.after_refresh(at)).filter(|_| now < self.tokens.stale_at)
+            }
             Kind::Renew => self.session.map(|_| self.certificate.renew_at),
             Kind::Apps => self.session.filter(|_| self.apps_stale).map(|_| AT_ONCE),
             Kind::Events => self.session.map(|_| AT_ONCE),
@@ -182,6 +184,16 @@ impl Live {
         match self.exchange_wanted() {
             Some(exchange) => self.tokens.renew_at.min(exchange.max(self.tokens.stale_at)),
             None => self.tokens.renew_at,
+        }
+    }
+
+    /// A renewal waits a while for a fresher token that is on its way: the session token will live longer for it.
+    fn after_refresh(&self, wanted: Timestamp) -> Timestamp {
+        match self.session {
+            Some(session) if session.renew_at == wanted && self.duties.get(Kind::Refresh).ticket().is_some() => {
+                wanted.plus(session.ends.since(wanted) / 2)
+            }
+            _ => wanted,
         }
     }
 

@@ -33,7 +33,9 @@ fn addresses_are_read_as_people_type_them() {
         "relay.example:99999",
         "https://",
     ] {
-        assert_eq!(parse_address(bad).unwrap_err().code, Code::RequestInvalid, "{bad}");
+        let problem = parse_address(bad).unwrap_err();
+        assert_eq!(problem.code, Code::RequestInvalid, "{bad}");
+        assert!(!problem.to_string().contains("pass@"), "A55: a password is not repeated");
     }
 }
 

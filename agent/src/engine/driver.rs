@@ -52,6 +52,8 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     pub(super) now: Timestamp,
     pub(super) held: Option<Held>,
+    /// The service account's key, which its administrator registers before it can sign in.
+    pub(super) service_key: Option<String>,
     /// What is known of the last session and relay when none is held.
     pub(super) remembered: Option<Record>,
     pub(super) tasks: HashMap<Ticket, Running>,
@@ -88,6 +90,7 @@ impl Driver {
             clock,
             now,
             held: None,
+            service_key: None,
             remembered: None,
             tasks: HashMap::new(),
             links: HashMap::new(),

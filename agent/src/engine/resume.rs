@@ -36,6 +36,7 @@ impl Driver {
         self.remembered = self.setup.record.read().await;
         let session = self.remembered.as_ref().and_then(|record| Some((record.clone(), record.session.clone()?)));
         let service = self.setup.config.service_account.is_some();
+        self.service_key = self.setup.service_thumbprint().await;
         match session {
             Some((_, Kept { over: Some(over), .. })) if over.revoked || !service => {
                 let ending = if over.revoked { Ending::Revoked } else { Ending::Expired };

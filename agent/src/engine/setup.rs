@@ -74,6 +74,18 @@ impl Setup {
         Ok(Device { key: Arc::new(key), storage: vault.storage(), vault })
     }
 
+    /// What the administrator registers at the relay for the service account, if there is one.
+    pub(super) async fn service_thumbprint(&self) -> Option<String> {
+        let path = self.config.service_account.as_ref()?.device_key_file.clone();
+        match self.service_device(path).await {
+            Ok(device) => Some(device.key.thumbprint()),
+            Err(problem) => {
+                tracing::error!(code = %problem.code, detail = problem.detail, "the service account has no key");
+                None
+            }
+        }
+    }
+
     /// The device of the service account: its key is in the file that the administrator named.
     pub(super) async fn service_device(&self, path: std::path::PathBuf) -> Result<Device, Problem> {
         let key = tokio::task::spawn_blocking(move || DeviceKey::from_file(&path)).await;

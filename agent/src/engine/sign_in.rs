@@ -167,5 +167,13 @@ pub(super) async fn enroll(held: Held, device_name: Option<&str>) -> Result<Enro
         device_name: enroll::device_name(device_name),
     };
     let (relay, domain) = (&held.relay, &held.relay.discovery.trust_domain);
-    enroll::enroll(&relay.address, relay.ca_pem.as_deref(), domain, &held.device.key, &request).await
+    let enrolment = enroll::enroll(&relay.address, relay.ca_pem.as_deref(), domain, &held.device.key, &request).await;
+    enrolment.map_err(|problem| match problem.code {
+        // The administrator needs the thumbprint, and this is the moment it is missed.
+        Code::ServiceAccountUnregistered => {
+            let thumbprint = held.device.key.thumbprint();
+            problem.detail(format!("this agent's key has the thumbprint {thumbprint}"))
+        }
+        _ => problem,
+    })
 }

@@ -44,6 +44,13 @@ impl Driver {
                 status.session = held.session.clone().map(|id| SessionStatus { id, token_expires });
             }
             None => {
+                status.device = self.service_key.clone().map(|key_thumbprint| DeviceStatus {
+                    id: None,
+                    key_thumbprint,
+                    key_storage: "file".to_owned(),
+                    certificate_expires: None,
+                    spiffe_id: None,
+                });
                 let record = self.remembered.as_ref();
                 // Of a session that is signed out of, or was in the memory of another process, nobody is told.
                 let told = status.state != State::SignedOut;

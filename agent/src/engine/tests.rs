@@ -261,6 +261,14 @@ async fn a_service_account_signs_in_by_itself_and_again_when_it_expired() {
     office.wait(|office| office.enrolments() == 2).await;
     status_when(&agent.engine, |status| status.state == State::Online).await;
     assert!(office.secrets().is_empty(), "it has no keyring");
+    agent.stop().await;
+    // One that is not registered tells what to register, before it could ever sign in.
+    office.refuse_enrolment(Some(Code::ServiceAccountUnregistered));
+    let agent = office.service_agent().await;
+    let status = status_when(&agent.engine, |status| status.problem.is_some()).await;
+    let (problem, thumbprint) = (status.problem.unwrap(), status.device.unwrap().key_thumbprint);
+    assert_eq!(problem.code, Code::ServiceAccountUnregistered);
+    assert!(problem.detail.unwrap().contains(&thumbprint));
     // Only a configured one can.
     let person = Office::open().await;
     let agent = person.agent().await;

@@ -102,6 +102,37 @@ fn a_rotated_refresh_token_is_saved_before_the_next_refresh() {
 }
 
 #[test]
+fn a_session_token_cut_short_by_an_old_proof_is_no_storm() {
+    // A relay that takes the provider's token for twenty seconds, and ends its own tokens with it.
+    let mut world = World::new();
+    world.send(Event::SignIn { account: Account::Person });
+    let (mut issued, before) = (world.now, world.started.len());
+    let end = world.now.plus(10 * MINUTE);
+    while world.now < end {
+        while let Some((&ticket, &(task, _))) =
+            world.flights.iter().find(|(_, (t, _))| !matches!(t, Task::Listen { .. }))
+        {
+            let tokens = Tokens { fresh_for: Duration::from_secs(20), renewable: true, rotated: true };
+            let left = Duration::from_secs(20).saturating_sub(world.now.since(issued));
+            let answer = match task {
+                Task::SignIn => Answer::SignedIn(tokens),
+                Task::Refresh => Answer::Refreshed(tokens),
+                Task::Exchange { .. } => Answer::Granted { lifetime: left },
+                _ => good_answer(task),
+            };
+            if matches!(task, Task::SignIn | Task::Refresh) {
+                issued = world.now;
+            }
+            world.answer(ticket, answer);
+        }
+        assert_eq!(world.machine.state(), local::State::Online);
+        world.tick();
+    }
+    let exchanges = world.started_since(before, is_exchange);
+    assert!((40..=80).contains(&exchanges), "{exchanges} in ten minutes");
+}
+
+#[test]
 fn a_new_certificate_gets_a_new_link_before_the_old_one_goes() {
     let mut world = World::online(Account::Person);
     let old = world.carrying.unwrap();

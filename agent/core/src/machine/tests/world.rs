@@ -83,7 +83,7 @@ impl World {
                     (Task::Connect, Ok(Answer::Connected)) => {
                         self.links.insert(*ticket);
                     }
-                    (Task::Exchange { .. }, Ok(Answer::Granted { lifetime })) if lifetime.as_secs() >= 5 => {
+                    (Task::Exchange { .. }, Ok(Answer::Granted { lifetime })) if lifetime.as_secs() >= 1 => {
                         self.session_token_ends = began.plus(*lifetime);
                     }
                     _ => {}
