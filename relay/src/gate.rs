@@ -3,7 +3,7 @@
 use crate::identity_header::TokenHash;
 use crate::service::{self, Peer};
 use crate::state::Relay;
-use crate::streams::{Live, Stream};
+use crate::streams::{Credentials, Live, Stream};
 use crate::transport::Cut;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::PROXY_AUTHORIZATION;
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use postern_protocol::{AppName, Code, DecisionId, Problem};
 use postern_relay_core::access::{self, Action, Permit, decide};
 use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::token::VerifiedSession;
 use std::sync::Arc;
 
@@ -91,20 +92,22 @@ pub fn session(relay: &Relay, headers: &HeaderMap) -> Result<Arc<VerifiedSession
 
 /// Notes a session token that this relay has just issued: streams of its session may live on until it ends,
 /// although none of them makes a request that would show it.
-pub fn issued(relay: &Relay, token: &str) {
+pub fn issued(relay: &Relay, device: &VerifiedDevice, token: &str) {
     // What was signed a moment ago verifies; if not, its first use will tell.
-    let _verified = verify(relay, token);
+    if let Ok((_, session)) = verify(relay, token) {
+        relay.streams.note(Credentials { session, device: Arc::new(device.clone()) });
+    }
 }
 
 /// Decides a live stream anew, with the newest token and posture of its session.
 pub(crate) async fn recheck(relay: &Relay, stream: &Stream) -> Result<Permit, (DecisionId, Code)> {
-    let session = relay.streams.newest(stream);
+    let Credentials { session, device } = relay.streams.newest(stream);
     let (snapshot, now) = (relay.snapshot.load_full(), relay.clock.now());
     let id = relay.clock.decision_id();
     let posture = relay.postures.get(session.session());
     let asked = access::Request { id: id.clone(), within_rate: true, posture, ..stream.request.clone() };
-    let decision = decide(&stream.device, &session, &asked, &snapshot, now);
-    let mut result = Record::decision(&stream.device, &session, &asked, &decision, now);
+    let decision = decide(&device, &session, &asked, &snapshot, now);
+    let mut result = Record::decision(&device, &session, &asked, &decision, now);
     if decision.outcome.is_err() {
         result.event = Event::StreamCut;
     }
@@ -182,6 +185,5 @@ fn verify(relay: &Relay, token: &str) -> Result<(TokenHash, Arc<VerifiedSession>
     }
     let session = Arc::new(relay.verifier.verify(token)?);
     relay.sessions.insert(hash, session.clone());
-    relay.streams.note(&session);
     Ok((hash, session))
 }

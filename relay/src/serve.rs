@@ -9,6 +9,7 @@ use crate::keys::{Authority, Keys};
 use crate::revoke::change;
 use crate::server_tls::{self, Certificate};
 use crate::state::Relay;
+use crate::transport::ResetKey;
 use crate::{log, public, transport};
 use postern_protocol::control::CONTROL_AUTHORITY;
 use postern_protocol::{Code, Problem};
@@ -143,7 +144,9 @@ impl Listening {
         let device_ca = keys.device_ca.certificate.clone();
         let tls = transport::Tls { certificate: device_certificate.clone(), device_ca };
         let wanted = config.listen.quic;
-        let quic = transport::bind(wanted, tls, &config.limits).map_err(|error| taken(wanted, "UDP", &error))?;
+        let reset = ResetKey::load(&config.state_dir).map_err(internal)?;
+        let quic =
+            transport::bind(wanted, tls, &reset, &config.limits).map_err(|error| taken(wanted, "UDP", &error))?;
         let wanted = config.listen.public;
         let tcp = TcpListener::bind(wanted).await.map_err(|error| taken(wanted, "TCP", &error))?;
         let public = tcp.local_addr().map_err(internal)?;

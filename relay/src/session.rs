@@ -36,7 +36,7 @@ pub async fn exchange(
         let report = PostureReport { posture, at: relay.clock.now() };
         relay.postures.insert(response.session.clone(), Arc::new(report));
     }
-    gate::issued(relay, &response.access_token);
+    gate::issued(relay, device, &response.access_token);
     Ok(response)
 }
 

@@ -133,8 +133,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Shard {
     streams: HashMap<u64, Arc<Stream>>,
-    /// The newest token of each session.
-    sessions: HashMap<SessionId, Arc<VerifiedSession>>,
+    /// The newest token of each session, and the device as it was when the token was issued to it.
+    sessions: HashMap<SessionId, Credentials>,
+}
+
+/// A session token and the device it is bound to.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The token.
+    pub session: Arc<VerifiedSession>,
+    /// The device, by the certificate it had then.
+    pub device: Arc<VerifiedDevice>,
 }
 
 #[derive(Debug)]
@@ -220,20 +229,22 @@ impl Registry {
         LiveConnection { shared: self.shared.clone(), number }
     }
 
-    /// Notes a session's token; the newest is what re-checks go by.
-    pub fn note(&self, session: &Arc<VerifiedSession>) {
-        let mut shard = self.shared.shard(session.session());
-        let newest = shard.sessions.entry(session.session().clone()).or_insert_with(|| session.clone());
-        if session.expires() > newest.expires() {
-            *newest = session.clone();
+    /// Notes a token that was issued to a device; the newest of a session is what re-checks go by. A device that
+    /// renewed its certificate keeps its streams: its new token is bound to the new certificate, and so is noted with it.
+    pub fn note(&self, issued: Credentials) {
+        let mut shard = self.shared.shard(issued.session.session());
+        let newest = shard.sessions.entry(issued.session.session().clone()).or_insert_with(|| issued.clone());
+        if issued.session.expires() > newest.session.expires() {
+            *newest = issued;
         }
     }
 
-    /// The newest token of the session that `stream` belongs to.
-    pub fn newest(&self, stream: &Stream) -> Arc<VerifiedSession> {
+    /// The newest credentials of the session that `stream` belongs to.
+    pub fn newest(&self, stream: &Stream) -> Credentials {
         let id = stream.session.session();
         let noted = self.shared.shard(id).sessions.get(id).cloned();
-        noted.unwrap_or_else(|| stream.session.clone())
+        let own = || Credentials { session: stream.session.clone(), device: stream.device.clone() };
+        noted.filter(|noted| noted.device.id() == stream.device.id()).unwrap_or_else(own)
     }
 
     /// Cuts every live stream of `target`, and a device's connections. What it cut.
@@ -265,7 +276,7 @@ impl Registry {
     fn due(&self, now: Timestamp) -> Vec<Arc<Stream>> {
         self.cut_connections(Code::CertificateExpired, |device| now > device.not_after());
         for shard in &self.shared.shards {
-            shard.lock().sessions.retain(|_, session| session.expires() > now);
+            shard.lock().sessions.retain(|_, issued| issued.session.expires() > now);
         }
         self.select(|stream| now.millis() >= stream.deadline.load(Ordering::Relaxed))
     }

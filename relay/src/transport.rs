@@ -5,6 +5,7 @@ mod cut;
 mod guard;
 mod quic;
 mod raw;
+mod reset;
 mod stream;
 mod tls;
 
@@ -12,5 +13,6 @@ pub use cut::{Cut, Use};
 pub use guard::{Guarded, Verdict};
 pub use quic::{BindError, Bound, bind};
 pub(crate) use raw::Raw;
+pub use reset::ResetKey;
 pub use stream::{QuicStream, Receiving, Sending};
 pub use tls::{Tls, TlsError};

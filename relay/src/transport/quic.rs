@@ -1,7 +1,7 @@
 //! The QUIC transport: each bidirectional stream carries HTTP/1.1, or an app's bytes after a `CONNECT`.
 
 use super::stream::QuicStream;
-use super::{Cut, Tls, TlsError, tls};
+use super::{Cut, ResetKey, Tls, TlsError, tls};
 use crate::config::Limits;
 use crate::service::{self, Peer};
 use crate::state::Relay;
@@ -9,7 +9,7 @@ use crate::streams;
 use postern_protocol::control::RelayEvent;
 use postern_protocol::{ALPN_QUIC, Code};
 use postern_relay_core::certificate::{VerifiedDevice, verify_device};
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -62,10 +62,10 @@ pub struct Bound {
 }
 
 /// Opens the endpoint. To be called within a tokio runtime.
-pub fn bind(addr: SocketAddr, tls: Tls, limits: &Limits) -> Result<Bound, BindError> {
+pub fn bind(addr: SocketAddr, tls: Tls, reset: &ResetKey, limits: &Limits) -> Result<Bound, BindError> {
     let mut server = ServerConfig::with_crypto(Arc::new(tls::quic(tls, ALPN_QUIC)?));
     server.transport_config(Arc::new(transport(limits))).max_incoming(4096).incoming_buffer_size_total(16 << 20);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket(addr)?, Arc::new(TokioRuntime))?;
+    let endpoint = Endpoint::new(reset.endpoint(), Some(server), socket(addr)?, Arc::new(TokioRuntime))?;
     let local_addr = endpoint.local_addr()?;
     let connections = usize::try_from(limits.connections).unwrap_or(usize::MAX);
     Ok(Bound { endpoint, local_addr, connections, streams: limits.streams_per_connection })

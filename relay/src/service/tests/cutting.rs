@@ -142,7 +142,7 @@ async fn a_stream_ends_with_its_session_unless_that_was_renewed() {
     }
     let (_send, mut recv) = open(&ada, &upstream).await;
     let (_bobs_send, mut bobs) = open(&bob, &upstream).await;
-    gate::issued(&world.relay, &world.token(&bob, &["staff"], Duration::from_secs(60)));
+    gate::issued(&world.relay, &bob.identity.device, &world.token(&bob, &["staff"], Duration::from_secs(60)));
     assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::TokenExpired)));
     let undisturbed = tokio::time::timeout(Duration::from_millis(50), bobs.read_chunk(1, true)).await;
     assert!(undisturbed.is_err(), "{undisturbed:?}");
@@ -150,10 +150,28 @@ async fn a_stream_ends_with_its_session_unless_that_was_renewed() {
     // Renewed, but for somebody who may no longer: the re-check is a decision like the first one.
     bob.token = world.token(&bob, &["staff"], Duration::from_secs(1));
     let (_send, mut recv) = open(&bob, &upstream).await;
-    gate::issued(&world.relay, &world.token(&bob, &[], Duration::from_secs(90)));
+    gate::issued(&world.relay, &bob.identity.device, &world.token(&bob, &[], Duration::from_secs(90)));
     assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
     let cut = world.audit().into_iter().rfind(|line| line["event"] == "stream_cut").unwrap();
     assert_eq!((cut["code"].as_str(), cut["result"].as_str()), (Some("policy_denied"), Some("deny")));
+}
+
+/// The agent renews its certificate on a new connection; what lives on the old one is the same device's.
+#[tokio::test]
+async fn a_stream_outlives_the_renewal_of_its_devices_certificate() {
+    let (upstream, _ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let mut ada = world.device("ada").await;
+    ada.token = world.token(&ada, &["staff"], Duration::from_secs(2));
+    let (_send, mut recv) = open(&ada, &upstream).await;
+    let renewed = world.identity_of(ada.identity.key.clone()).await;
+    assert_eq!(renewed.device.id(), ada.id());
+    assert_ne!(renewed.device.thumbprint(), ada.identity.device.thumbprint());
+    let old = std::mem::replace(&mut ada.identity, renewed);
+    gate::issued(&world.relay, &ada.identity.device, &world.token(&ada, &["staff"], Duration::from_secs(60)));
+    let undisturbed = tokio::time::timeout(Duration::from_secs(4), recv.read_chunk(1, true)).await;
+    assert!(undisturbed.is_err(), "{undisturbed:?}");
+    drop(old);
 }
 
 #[tokio::test]

@@ -156,9 +156,10 @@ async fn streams_are_permitted_as_they_are_used() {
 async fn a36_no_endpoint_without_a_device_authority() {
     let world = World::new(&[]).await;
     let issued = crate::server_tls::Certificate::new(world.own_certificate());
+    let reset = crate::transport::ResetKey::new().unwrap();
     for authority in [vec![], b"-----BEGIN CERTIFICATE-----".to_vec(), vec![0x30, 0x82]] {
         let tls = crate::transport::Tls { certificate: issued.clone(), device_ca: authority.into() };
-        let bound = crate::transport::bind("127.0.0.1:0".parse().unwrap(), tls, &world.relay.config.limits);
+        let bound = crate::transport::bind("127.0.0.1:0".parse().unwrap(), tls, &reset, &world.relay.config.limits);
         assert!(bound.unwrap_err().to_string().contains("device authority"));
     }
 }

@@ -4,7 +4,7 @@ use crate::config::{self, Config};
 use crate::identity_header::Assertions;
 use crate::keys::Keys;
 use crate::state::{Limiters, Relay, posture_map, token_cache};
-use crate::transport::{self, Tls};
+use crate::transport::{self, ResetKey, Tls};
 use crate::{audit_log::AuditLog, ca, clock, clock::Clock, events, init, provider::Provider, server_tls, store::Store};
 use crate::{streams, upstream};
 use arc_swap::ArcSwap;
@@ -101,7 +101,7 @@ impl World {
         let clock = Clock::new();
         let own = server_tls::issue(&keys.server_ca.issuer, &["postern.relay".to_owned()], &clock).unwrap();
         let tls = Tls { certificate: server_tls::Certificate::new(own), device_ca: keys.device_ca.certificate.clone() };
-        let bound = transport::bind(config.listen.quic, tls, &config.limits).unwrap();
+        let bound = transport::bind(config.listen.quic, tls, &ResetKey::new().unwrap(), &config.limits).unwrap();
         let addr = bound.local_addr();
         let issuer = "https://relay.corp.example".to_owned();
         let rules = TokenRules { issuer: issuer.clone(), audience: "urn:postern:corp.example".into() };
@@ -154,13 +154,17 @@ impl World {
 
     /// A fresh key with a certificate of the relay's authority.
     pub(super) async fn identity(&self) -> Identity {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        self.identity_of(Arc::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())).await
+    }
+
+    /// A certificate for this key.
+    pub(super) async fn identity_of(&self, key: Arc<KeyPair>) -> Identity {
+        let csr = CertificateParams::default().serialize_request(&*key).unwrap().pem().unwrap();
         let now = self.relay.clock.now();
         let issued = self.relay.ca.issue(&check_csr(&csr).unwrap(), now).await.unwrap();
         let leaf = CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap();
         let device = verify_device(&leaf, &self.relay.config.trust_domain, now).unwrap();
-        Identity { leaf, key: Arc::new(key), device }
+        Identity { leaf, key, device }
     }
 
     /// A session token for `device`, as the relay signs it.
