@@ -185,13 +185,17 @@ async fn revoke(scene: &Scene) -> Result<((), Evidence), Failure> {
     let stdio = run(&mut scene.postern(&["connect", "echo"]), b"hello?\n").await?;
     let told = stdio.stderr.contains(Code::PrincipalRevoked.as_str());
     check(!stdio.success && stdio.stdout.is_empty() && told, || format!("echo still answers: {}", stdio.stdout))?;
+    // A new sign-in does not help: the provider still knows the user, but the relay enrols no device for them.
+    let again = SignIn::by_itself(scene).await.err().because("the revoked user signed in again")?.to_string();
+    check(again.contains(Code::PrincipalRevoked.as_str()), || format!("the new sign-in failed otherwise: {again}"))?;
     let evidence = Evidence::default()
         .with("before", format!("GET /before → {}", before.status().as_u16()))
         .with("command", format!("postern-relay {}", command.join(" ")))
         .with("receipt", receipt)
         .with("after", format!("GET /after → {} {}: {}", problem.status, problem.code, problem.title))
         .with("refused by", by)
-        .with("stdio", format!("postern connect echo → refused, {}", Code::PrincipalRevoked));
+        .with("stdio", format!("postern connect echo → refused, {}", Code::PrincipalRevoked))
+        .with("sign-in", format!("postern login → the relay refuses to enrol: {}", Code::PrincipalRevoked));
     Ok(((), evidence))
 }
 
