@@ -8,6 +8,9 @@ use std::time::Duration;
 /// First and longest wait between two tries.
 const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(60);
+/// The same for what may put a question to a person each time.
+const PATIENT_BASE: Duration = Duration::from_secs(5);
+const PATIENT_CAP: Duration = Duration::from_secs(10 * 60);
 /// The wait where nothing the agent does can help.
 const STOPPED: Duration = Duration::from_secs(15 * 60);
 
@@ -28,6 +31,10 @@ struct Flight {
 impl Duty {
     pub(crate) fn new() -> Self {
         Self { flight: None, not_before: Timestamp::default(), backoff: Backoff::new(BASE, CAP) }
+    }
+
+    pub(crate) fn patient() -> Self {
+        Self { backoff: Backoff::new(PATIENT_BASE, PATIENT_CAP), ..Self::new() }
     }
 
     /// The task at it, if any.

@@ -77,11 +77,12 @@ pub(crate) struct Session {
     pub(crate) ends: Timestamp,
 }
 
-/// Which change of the secrets was the last, and which was saved.
+/// Which change of the secrets was the last, which was saved, and which could not be.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
     pub(crate) version: u64,
     pub(crate) saved: u64,
+    pub(crate) failed: u64,
 }
 
 /// Why a session is over.
@@ -92,7 +93,7 @@ impl Live {
     pub(crate) fn begin(account: Account, tokens: Tokens, since: Timestamp, fresh: Validity, turn: &mut Turn) -> State {
         let tokens = ProviderTokens::new(tokens, since, turn.random());
         let certificate = Certificate::issued(0, fresh, turn);
-        Self::enter(account, tokens, certificate, Secrets { version: 1, saved: 0 }, turn)
+        Self::enter(account, tokens, certificate, Secrets { version: 1, ..Secrets::default() }, turn)
     }
 
     /// After a restart: the provider has to give a fresh token first.
@@ -243,14 +244,18 @@ impl Live {
         if kind == Kind::Save {
             // However the keyring fails, the session goes on from memory and saving is tried again.
             self.save_problem = Some(problem);
+            self.secrets.failed = self.duties.version_in_flight;
             self.duties.of(kind).failed(turn.now, turn.random());
             return Ok(());
         }
         match verdict {
+            // Before there is a link nobody has shown to be the relay: no word of theirs ends a session.
+            _ if kind == Kind::Connect => self.duties.of(kind).failed(turn.now, turn.random()),
             Verdict::Revoked => return Err((Ending::Revoked, problem)),
             Verdict::SignIn => return Err((Ending::Expired, problem)),
-            Verdict::Stop => self.duties.of(kind).stopped(turn.now),
-            Verdict::Renew | Verdict::Later => self.duties.of(kind).failed(turn.now, turn.random()),
+            // A provider's page of maintenance passes sooner than a proof becomes stale.
+            Verdict::Stop if kind != Kind::Refresh => self.duties.of(kind).stopped(turn.now),
+            _ => self.duties.of(kind).failed(turn.now, turn.random()),
         }
         if verdict == Verdict::Renew {
             match kind {

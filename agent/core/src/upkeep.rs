@@ -66,7 +66,7 @@ pub(crate) struct Duties {
 impl Duties {
     pub(crate) fn new() -> Self {
         Self {
-            save: Duty::new(),
+            save: Duty::patient(),
             refresh: Duty::new(),
             connect: Duty::new(),
             exchange: Duty::new(),
@@ -164,8 +164,12 @@ impl Live {
         let unsaved = self.secrets.saved != self.secrets.version;
         match kind {
             Kind::Save => unsaved.then_some(AT_ONCE),
-            // A refresh token is used only once its successor would not be lost with the process.
-            Kind::Refresh => (self.tokens.renewable && !unsaved).then(|| self.refresh_wanted()),
+            // A refresh token is used only once it would not be lost with the process; but where the keyring refused it,
+            // waiting would save nothing: what is stored there is spent already.
+            Kind::Refresh => {
+                let waits = unsaved && self.secrets.failed != self.secrets.version;
+                (self.tokens.renewable && !waits).then(|| self.refresh_wanted())
+            }
             Kind::Connect => match self.newest {
                 Some(link) if link.certificate == self.certificate.version && !link.outdated => None,
                 _ => Some(AT_ONCE),

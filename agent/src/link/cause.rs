@@ -20,6 +20,18 @@ const NO_APPLICATION_PROTOCOL: u8 = 120;
 /// QUIC carries TLS alert `n` as transport error 0x100 + n (RFC 9001 §4.8).
 const CRYPTO_ERRORS: u64 = 0x100;
 
+/// Why a handshake failed. Whatever the other side *says* at this point may be anybody's word: the keys of the first
+/// packets can be had by everyone on the path. Only what TLS found out by itself counts. (In TLS 1.3 a refused device
+/// certificate shows after the client's side of the handshake is done, and then comes from the relay indeed.)
+pub(super) fn of_handshake(error: &ConnectionError) -> Problem {
+    match error {
+        ConnectionError::TransportError(_) | ConnectionError::TimedOut | ConnectionError::LocallyClosed => {
+            of_connection(error)
+        }
+        told => unreachable_relay(format!("no connection was made: {told}")),
+    }
+}
+
 /// Why a connection ended.
 pub(super) fn of_connection(error: &ConnectionError) -> Problem {
     match error {

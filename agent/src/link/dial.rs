@@ -113,7 +113,7 @@ async fn handshake(
     let connecting = endpoint.connect_with(config, address, server_name).map_err(|error| {
         Problem::new(Code::DiscoveryInvalid).detail(format!("the relay's endpoint is not usable: {error}"))
     })?;
-    let connection = connecting.await.map_err(|error| cause::of_connection(&error))?;
+    let connection = connecting.await.map_err(|error| cause::of_handshake(&error))?;
     Ok((endpoint, connection))
 }
 

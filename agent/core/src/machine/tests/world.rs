@@ -25,6 +25,8 @@ pub(super) struct World {
     /// A refresh token was given that would be lost with the process.
     unsaved: bool,
     unsaved_since_save_began: bool,
+    /// The keyring refused the newest.
+    save_failed: bool,
     token_stale_at: Timestamp,
     session_token_ends: Timestamp,
 }
@@ -44,6 +46,7 @@ impl World {
             random: 1,
             unsaved: false,
             unsaved_since_save_began: false,
+            save_failed: false,
             token_stale_at: Timestamp::default(),
             session_token_ends: Timestamp::default(),
         }
@@ -72,14 +75,15 @@ impl World {
                     (Task::SignIn, Ok(Answer::SignedIn(tokens))) | (Task::Refresh, Ok(Answer::Refreshed(tokens))) => {
                         self.token_stale_at = self.now.plus(tokens.fresh_for);
                         if tokens.rotated {
-                            (self.unsaved, self.unsaved_since_save_began) = (true, true);
+                            self.change_secrets();
                         }
                     }
                     (Task::Enroll, Ok(Answer::Enrolled(_)))
                     | (Task::RenewCertificate { .. }, Ok(Answer::Renewed(_))) => {
-                        (self.unsaved, self.unsaved_since_save_began) = (true, true);
+                        self.change_secrets();
                     }
                     (Task::Save, Ok(Answer::Saved)) => self.unsaved = self.unsaved_since_save_began,
+                    (Task::Save, _) => self.save_failed = !self.unsaved_since_save_began,
                     (Task::Connect, Ok(Answer::Connected)) => {
                         self.links.insert(*ticket);
                     }
@@ -97,11 +101,19 @@ impl World {
         }
     }
 
+    fn change_secrets(&mut self) {
+        (self.unsaved, self.unsaved_since_save_began, self.save_failed) = (true, true, false);
+    }
+
     fn check(&mut self, effect: &Effect, cause: &Event) {
         match effect {
             Effect::Do { ticket, task } => self.check_start(*ticket, *task, cause),
             Effect::Cancel { ticket } => {
-                assert!(self.flights.remove(ticket).is_some(), "cancelled a task that does not run: {ticket:?}");
+                let stopped = self.flights.remove(ticket);
+                assert!(stopped.is_some(), "cancelled a task that does not run: {ticket:?}");
+                if matches!(stopped, Some((Task::Save, _))) {
+                    self.save_failed = !self.unsaved_since_save_began;
+                }
             }
             Effect::Carry { link } => {
                 assert!(self.links.contains(link), "carries over a link that is gone");
@@ -131,7 +143,7 @@ impl World {
         }
         match task {
             Task::SignIn => self.ended = None,
-            Task::Refresh => assert!(!self.unsaved, "a refresh token is used before its successor was saved"),
+            Task::Refresh => assert!(!self.unsaved || self.save_failed, "a refresh token is used before it was saved"),
             Task::Save => self.unsaved_since_save_began = false,
             Task::Exchange { link } => {
                 assert!(self.now < self.token_stale_at, "an exchange with a token the relay would refuse");
