@@ -5,6 +5,7 @@ mod context;
 mod entity;
 mod load;
 mod slice;
+mod uses;
 
 pub use load::PolicyFault;
 
@@ -13,7 +14,7 @@ pub(crate) use entity::Subject;
 
 use crate::access::Action;
 use crate::app::AppTable;
-use cedar_policy::{Entities, EntityUid, Request};
+use cedar_policy::{EntityUid, Request};
 use postern_protocol::AppName;
 use slice::{AppSlice, Slice};
 use std::collections::HashMap;
@@ -83,9 +84,9 @@ impl Policy {
 
 fn ask(slice: &Slice, app: &AppSlice, action: EntityUid, facts: &Facts<'_>) -> Option<Verdict> {
     let subject = facts.session.subject();
-    let context = context::build(facts)?;
+    let context = context::build(facts, slice.uses())?;
     let request = Request::new(subject.uid().clone(), action, app.uid.clone(), context, None).ok()?;
-    let entities = Entities::from_entities([subject.entity().clone(), app.entity.clone()], None).ok()?;
+    let entities = subject.entities().clone().add_entities([app.entity.clone()], None).ok()?;
     Some(slice.ask(&request, &entities, subject))
 }
 

@@ -71,7 +71,11 @@ impl Chain {
     /// The chain that goes on from here with `line`.
     pub fn extend(&self, line: &str) -> Result<Self, ChainError> {
         let (link, head) = open(line)?;
-        if link.seq == self.seq + 1 && link.prev == self.head { Ok(Self { seq: link.seq, head }) } else { Err(ChainError::Order) }
+        if link.seq == self.seq + 1 && link.prev == self.head {
+            Ok(Self { seq: link.seq, head })
+        } else {
+            Err(ChainError::Order)
+        }
     }
 
     /// How many lines the chain has; the number of its last.

@@ -1,6 +1,6 @@
 //! The context of a question: what is asked, when, from where and in which state.
 
-use super::entity::Subject;
+use super::uses::Uses;
 use crate::access::{Action, PostureReport, Request};
 use crate::token::VerifiedSession;
 use cedar_policy::{Context, RestrictedExpression as Value};
@@ -16,35 +16,32 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// The context as the schema declares it for the action.
-pub(super) fn build(facts: &Facts<'_>) -> Option<Context> {
+/// The context as the schema declares it for the action, but for the attributes that no rule uses.
+pub(super) fn build(facts: &Facts<'_>, uses: &Uses) -> Option<Context> {
     let Facts { session, request, path, now } = *facts;
     let grant = session.grant();
-    let subject: &Subject = session.subject();
     let mut pairs = Vec::with_capacity(12);
-    let mut put = |name: &str, value: Value| pairs.push((name.to_owned(), value));
+    let mut put = |name: &str, value: &dyn Fn() -> Option<Value>| {
+        if uses.has(name) {
+            pairs.extend(value().map(|value| (name.to_owned(), value)));
+        }
+    };
     match &request.action {
         Action::Request { method, .. } => {
-            put("method", text(method));
-            put("path", text(path));
+            put("method", &|| text(method));
+            put("path", &|| text(path));
         }
-        Action::Connect { port } => put("port", Value::new_long((*port).into())),
+        Action::Connect { port } => put("port", &|| Some(Value::new_long((*port).into()))),
     }
-    put("host", text(&request.host));
-    put("time", Value::new_datetime(now.to_string()));
-    put("weekday", Value::new_long(weekday(now)));
-    put("source_ip", Value::new_ip(request.source.to_canonical().to_string()));
-    put("device", Value::new_entity_uid(subject.device().clone()));
-    put("amr", Value::new_set(grant.amr.iter().map(|method| text(method))));
-    if let Some(acr) = &grant.acr {
-        put("acr", text(acr));
-    }
-    if let Some(at) = grant.auth_time {
-        put("auth_age", seconds(now, at));
-    }
-    if let Some(report) = &request.posture {
-        put("posture", posture(report, now)?);
-    }
+    put("host", &|| text(&request.host));
+    put("time", &|| Some(Value::new_datetime(now.to_string())));
+    put("weekday", &|| Some(Value::new_long(weekday(now))));
+    put("source_ip", &|| Some(Value::new_ip(request.source.to_canonical().to_string())));
+    put("device", &|| Some(Value::new_entity_uid(session.subject().device().clone())));
+    put("amr", &|| Some(Value::new_set(grant.amr.iter().filter_map(|method| text(method)))));
+    put("acr", &|| grant.acr.as_deref().and_then(text));
+    put("auth_age", &|| grant.auth_time.map(|at| seconds(now, at)));
+    put("posture", &|| request.posture.as_ref().and_then(|report| posture(report, now)));
     Context::from_pairs(pairs).ok()
 }
 
@@ -53,10 +50,10 @@ fn posture(report: &PostureReport, now: Timestamp) -> Option<Value> {
     let mut fields = vec![
         ("self_asserted".to_owned(), Value::new_bool(true)),
         ("age".to_owned(), seconds(now, report.at)),
-        ("os".to_owned(), text(&said.os)),
-        ("os_version".to_owned(), text(&said.os_version)),
-        ("agent_version".to_owned(), text(&said.agent_version)),
-        ("key_storage".to_owned(), text(&said.key_storage)),
+        ("os".to_owned(), text(&said.os)?),
+        ("os_version".to_owned(), text(&said.os_version)?),
+        ("agent_version".to_owned(), text(&said.agent_version)?),
+        ("key_storage".to_owned(), text(&said.key_storage)?),
     ];
     let known =
         [("disk_encrypted", said.disk_encrypted), ("firewall", said.firewall), ("screen_lock", said.screen_lock)];
@@ -64,8 +61,8 @@ fn posture(report: &PostureReport, now: Timestamp) -> Option<Value> {
     Value::new_record(fields).ok()
 }
 
-fn text(text: &str) -> Value {
-    Value::new_string(text.to_owned())
+fn text(text: &str) -> Option<Value> {
+    Some(Value::new_string(text.to_owned()))
 }
 
 fn seconds(now: Timestamp, since: Timestamp) -> Value {

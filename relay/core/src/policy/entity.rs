@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::principal::PrincipalKey;
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 use postern_protocol::DeviceId;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -75,7 +75,8 @@ pub(super) fn app_entity(app: &App) -> Option<Entity> {
 /// The principal of a session as policies see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
-    entity: Entity,
+    /// The principal alone; the app asked for joins it in a copy, which is cheap.
+    entities: Entities,
     uid: EntityUid,
     device: EntityUid,
     groups: HashSet<EntityUid>,
@@ -92,11 +93,12 @@ impl Subject {
         ]);
         let groups: HashSet<EntityUid> = groups.iter().map(|group| group_uid(group)).collect();
         let entity = Entity::new(uid_of_user.clone(), attributes, groups.clone()).ok()?;
-        Some(Self { entity, uid: uid_of_user, device: uid(&TYPES.device, device.as_str()), groups })
+        let entities = Entities::from_entities([entity], None).ok()?;
+        Some(Self { entities, uid: uid_of_user, device: uid(&TYPES.device, device.as_str()), groups })
     }
 
-    pub(super) fn entity(&self) -> &Entity {
-        &self.entity
+    pub(super) fn entities(&self) -> &Entities {
+        &self.entities
     }
 
     pub(super) fn uid(&self) -> &EntityUid {

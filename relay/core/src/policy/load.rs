@@ -3,6 +3,7 @@
 //! Statements are parsed one by one, so that a slip in the first does not hide those in the others.
 
 use super::SCHEMA;
+use super::uses::Uses;
 use crate::app::AppTable;
 use crate::limits::MAX_POLICY_BYTES;
 use cedar_policy::{
@@ -36,6 +37,7 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
     pub(super) reason: Option<String>,
     pub(super) fix: Option<String>,
+    pub(super) uses: Uses,
 }
 
 impl Rule {
@@ -71,7 +73,7 @@ pub(super) fn rules(text: &str, apps: &AppTable) -> Result<Vec<Rule>, Vec<Policy
 fn rule(policy: &Policy) -> Rule {
     let note = |name: &str| policy.annotation(name).map(String::from);
     let id = PolicyId::new(policy.annotation("id").unwrap_or_default());
-    Rule { policy: policy.new_id(id), reason: note("reason"), fix: note("fix") }
+    Rule { policy: policy.new_id(id), reason: note("reason"), fix: note("fix"), uses: Uses::of(policy) }
 }
 
 /// Where each statement stands: from its first character that is neither space nor comment to its semicolon.

@@ -6,6 +6,7 @@
 use super::Verdict;
 use super::entity::{Subject, app_entity, app_group_uid, app_uid, connect_action, request_action};
 use super::load::{PolicyFault, Rule};
+use super::uses::Uses;
 use crate::app::{App, AppTable};
 use cedar_policy::{
     ActionConstraint, AuthorizationError, Authorizer, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet,
@@ -30,6 +31,8 @@ pub(super) struct Slice {
     open: PolicySet,
     /// Those for one user or group, by it.
     scoped: HashMap<EntityUid, PolicySet>,
+    /// What these look at.
+    uses: Uses,
     /// What the permits advise, the most specific first.
     advice: Vec<Advice>,
     /// Where each rule stands in the text.
@@ -69,6 +72,7 @@ impl Slice {
                 Some(uid) => slice.scoped.entry(uid.clone()).or_default(),
             };
             set.add(rule.policy.clone()).map_err(|error| error.to_string())?;
+            slice.uses.join(&rule.uses);
             slice.order.insert(rule.policy.id().clone(), order);
             if rule.is_permit() && (rule.reason.is_some() || rule.fix.is_some()) {
                 advice.push((distance, Advice { scope, reason: rule.reason.clone(), fix: rule.fix.clone() }));
@@ -77,6 +81,11 @@ impl Slice {
         advice.sort_by_key(|(distance, _)| *distance);
         slice.advice = advice.into_iter().map(|(_, advice)| advice).collect();
         Ok(slice)
+    }
+
+    /// The attributes of the context that its rules look at.
+    pub(super) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Cedar's answer over all rules of the slice.

@@ -1,10 +1,11 @@
 //! Policies: faults with their places, advice, and slices that never change an answer.
 
+use super::uses::Uses;
 use super::*;
 use crate::access::{Action as Asked, PostureReport, Request as Request_};
 use crate::fixture::{self, NOW, apps, connect, device, get, posture, session};
 use crate::token::VerifiedSession;
-use cedar_policy::{Authorizer, Context, Decision, Entity, PolicySet, Schema};
+use cedar_policy::{Authorizer, Context, Decision, Entities, Entity, PolicySet, Schema};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -189,11 +190,19 @@ fn contexts_conform_to_the_schema() {
                 let facts = Facts { session: &session, request: &request, path: "/", now: NOW };
                 let app = entity::app_uid(apps().get(&request.app).unwrap());
                 let uid = session.subject().uid().clone();
-                Request::new(uid, action.clone(), app, context::build(&facts).unwrap(), Some(&schema)).unwrap();
+                Request::new(
+                    uid,
+                    action.clone(),
+                    app,
+                    context::build(&facts, &Uses::everything()).unwrap(),
+                    Some(&schema),
+                )
+                .unwrap();
             }
         }
-        let entities = [session.subject().entity().clone(), entity::app_entity(apps().iter().next().unwrap()).unwrap()];
-        Entities::from_entities(entities, Some(&schema)).unwrap();
+        let app = entity::app_entity(apps().iter().next().unwrap()).unwrap();
+        let user = session.subject().entities().iter().cloned();
+        Entities::from_entities(user.chain([app]), Some(&schema)).unwrap();
     }
 }
 
@@ -202,7 +211,7 @@ fn whole(set: &PolicySet, session: &VerifiedSession, request: &Request_, path: &
     let apps = apps();
     let app = apps.get(&request.app).unwrap();
     let subject = session.subject();
-    let context: Context = context::build(&Facts { session, request, path, now: NOW }).unwrap();
+    let context: Context = context::build(&Facts { session, request, path, now: NOW }, &Uses::everything()).unwrap();
     let action = match request.action {
         Asked::Request { .. } => entity::request_action(),
         Asked::Connect { .. } => entity::connect_action(),
@@ -213,8 +222,8 @@ fn whole(set: &PolicySet, session: &VerifiedSession, request: &Request_, path: &
         session.groups().iter().map(|group| Entity::new_no_attrs(entity::group_uid(group), Default::default()));
     let app_groups =
         app.groups.iter().map(|group| Entity::new_no_attrs(entity::app_group_uid(group), Default::default()));
-    let known = [subject.entity().clone(), entity::app_entity(app).unwrap()];
-    let entities = Entities::from_entities(known.into_iter().chain(groups).chain(app_groups), None).unwrap();
+    let known = subject.entities().iter().cloned().chain([entity::app_entity(app).unwrap()]);
+    let entities = Entities::from_entities(known.chain(groups).chain(app_groups), None).unwrap();
     let response = Authorizer::new().is_authorized(&question, set, &entities);
     assert_eq!(response.diagnostics().errors().count(), 0);
     let mut determining: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
@@ -254,6 +263,9 @@ fn rule() -> impl Strategy<Value = String> {
         1 => Just("when { context has posture.disk_encrypted && context.posture.disk_encrypted }"),
         1 => Just("when { resource in AppGroup::\"internal\" && resource.kind == \"http\" }"),
         1 => Just("unless { context.source_ip.isInRange(ip(\"192.0.2.0/24\")) }"),
+        1 => Just("when { context.weekday == 7 && context.time.toTime() > duration(\"12h\") }"),
+        1 => Just("unless { context has auth_age && context.auth_age < 900 && context.amr.contains(\"otp\") }"),
+        1 => Just("when { context has acr || context.host == \"wiki\" }"),
     ];
     let possible = |a: &str, c: &str| a != "action == Action::\"connect\"" || !c.contains("path");
     (effect, principal, action, resource, condition)
@@ -313,6 +325,6 @@ proptest! {
         (request.host, request.posture) = (host, Some(Arc::new(report)));
         let now = postern_protocol::Timestamp::from_millis(now);
         let facts = Facts { session: &session, request: &request, path: "/", now };
-        prop_assert!(context::build(&facts).is_some());
+        prop_assert!(context::build(&facts, &Uses::everything()).is_some());
     }
 }
