@@ -111,9 +111,10 @@ fn as_object(rows: &[Row], before: &str, quick: bool) -> Value {
         if !name.starts_with("  ") {
             group = name.trim_end_matches(", p50").to_owned();
         }
-        figures.push(
-            json!({ "name": full, "unit": unit, "direct": direct, "postern": postern, "ratio": postern / direct }),
-        );
+        let (ratio, short) = (postern / direct, |value: f64| (value * 1000.0).round() / 1000.0);
+        figures.push(json!({
+            "name": full, "unit": unit, "direct": short(*direct), "postern": short(*postern), "ratio": short(ratio),
+        }));
     }
     json!({ "bench": "path", "quick": quick, "machine": machine(), "load_before": before, "load_after": load_average(), "figures": figures })
 }
