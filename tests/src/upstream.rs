@@ -63,6 +63,25 @@ impl Upstream {
         Self::http(|seen| ok(seen.header("x-postern-identity").unwrap_or_default())).await
     }
 
+    /// An HTTP upstream that agrees to switch to any protocol, and from then on sends back what it gets.
+    pub async fn switching() -> Self {
+        Self::start(|mut socket, index, log| async move {
+            let mut chunk = [0; 16 * 1024];
+            let mut switched = false;
+            while let Ok(read @ 1..) = socket.read(&mut chunk).await {
+                log.lock().unwrap().connections[index].extend_from_slice(&chunk[..read]);
+                let accepted = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+                // The head of a request of ours fits one packet.
+                let answer = if switched { &chunk[..read] } else { &accepted[..] };
+                switched = true;
+                if socket.write_all(answer).await.is_err() {
+                    break;
+                }
+            }
+        })
+        .await
+    }
+
     /// A TCP upstream that sends back what it gets, and closes when the other side has.
     pub async fn echo() -> Self {
         Self::start(|mut socket, index, log| async move {

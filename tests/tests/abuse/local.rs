@@ -4,11 +4,14 @@ use http::Request;
 use postern_tests::client::{get, http};
 use postern_tests::process::{Output, command, command_as, run};
 use postern_tests::server::{Server, json, reply};
+use postern_tests::wait::{SHORT, within};
 use postern_tests::world::{is_root, mode, set_mode};
 use postern_tests::{Agent, App, Browser, Keyring, Relay, Settings, StandIn, Upstream, World, eventually, secrets};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json as object};
 use std::path::Path;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// A person's machine: an agent that is online at a relay with an HTTP and a TCP app.
 struct Machine {
@@ -181,6 +184,48 @@ async fn a18_pages_of_other_sites_are_refused() {
     let own = format!("http://{ours}");
     let post = Request::post("/").header("host", &ours).header("origin", own).body("x").unwrap();
     assert_eq!(http(address, post).await.status, 200);
+}
+
+/// A18: nor can a page use a TCP app, whose port it can reach, however it cuts or stretches its request.
+#[tokio::test]
+async fn a18_pages_cannot_speak_to_tcp_apps() {
+    let machine = Machine::online().await;
+    let port = machine.agent.port("echo").await;
+    let foreign = "origin: https://evil.example\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n";
+    let body = "content-length: 8\r\n\r\nFLUSHALL";
+    let long = "A".repeat(80_000);
+    for (what, pieces) in [
+        ("at once", vec![format!("POST / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{foreign}{body}")]),
+        ("in two pieces", vec!["POST / HT".into(), format!("TP/1.1\r\nhost: 127.0.0.1:{port}\r\n{foreign}{body}")]),
+        ("with a long path", vec![format!("POST /{long} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{foreign}{body}")]),
+        ("by a rebound name", vec![format!("POST / HTTP/1.1\r\nhost: evil.example:{port}\r\n{body}")]),
+        (
+            "as a web socket",
+            vec![format!("GET / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n{foreign}upgrade: websocket\r\n\r\n")],
+        ),
+    ] {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let _ = socket.set_nodelay(true);
+        for piece in pieces {
+            let _ = socket.write_all(piece.as_bytes()).await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let _ = socket.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = within(SHORT, "the connection ends", socket.read_to_end(&mut answer)).await;
+        let arrived = machine.echo.log().connections.concat();
+        assert!(arrived.is_empty(), "{what}: {} bytes arrived", arrived.len());
+    }
+    // What is no web page is served, also when its first bytes look like a word or come in pieces.
+    for words in [&["PI", "NG\r\n"][..], &["\u{0}\u{1}binary"], &["GET key\r\n"]] {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        for word in words {
+            socket.write_all(word.as_bytes()).await.unwrap();
+        }
+        let mut back = vec![0; words.concat().len()];
+        within(SHORT, "an echo", socket.read_exact(&mut back)).await.unwrap();
+        assert_eq!(back, words.concat().as_bytes());
+    }
 }
 
 /// A17: whatever a hostile relay answers, the agent runs nothing, writes nothing but its own state, stays small, and

@@ -132,6 +132,40 @@ async fn a45_forwarding_headers_change_no_decision() {
     }
 }
 
+/// A45, A46: nor does a header that some servers read in the place of path, method or client address get through.
+#[tokio::test]
+async fn a46_headers_that_would_replace_path_or_method_never_arrive() {
+    let site = Site::new().await;
+    let (device, quic) = site.signed_in("ada").await;
+    for name in [
+        "x-original-url",
+        "x-rewrite-url",
+        "x-original-uri",
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-forwarded-prefix",
+        "x-forwarded-user",
+        "x-forwarded",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+    ] {
+        for spelling in [name.to_owned(), name.replace('-', "_"), name.to_uppercase()] {
+            let answer = quic.raw(&device.head("GET / HTTP/1.1", "wiki", &format!("{spelling}: /forged\r\n"))).await;
+            assert!(matches!(status_of(&answer), Some(200 | 400)), "{spelling}");
+            let raw = String::from_utf8_lossy(&site.wiki.log().connections.concat()).into_owned();
+            assert!(!raw.contains("forged"), "{spelling} arrived");
+        }
+    }
+    // A method is judged in the letters that the app reads.
+    for method in ["get", "delete", "Post", "trace", "TRACE", "GE T"] {
+        let answer = quic.raw(&device.head(&format!("{method} /method HTTP/1.1"), "wiki", "")).await;
+        assert!(matches!(status_of(&answer), Some(400 | 405) | None), "{method}: {:?}", status_of(&answer));
+    }
+    assert!(site.wiki.requests().iter().all(|seen| seen.target != "/method"));
+}
+
 /// A46: the path that is judged is the path that is sent on, byte for byte; what could be read in two ways is refused.
 #[tokio::test]
 async fn a46_the_path_judged_is_the_path_sent_on() {

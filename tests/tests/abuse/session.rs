@@ -63,6 +63,34 @@ async fn a29_another_devices_certificate_with_ones_own_token_is_refused() {
     assert_eq!(site.wiki.requests().len(), 0);
 }
 
+/// A29: a session that a revocation ended stays ended when the revocation is taken back: its token is not good again.
+#[tokio::test]
+async fn a29_a_restored_user_needs_a_new_sign_in_on_every_device() {
+    let site = Site::new().await;
+    let (stolen, stolen_quic) = site.signed_in("ada").await;
+    site.relay.revoke("user", "ada").await.ok();
+    assert_eq!(stolen.get(&stolen_quic, "wiki", "/").await.refusal(), (403, "principal_revoked"));
+    site.relay.admin(&["restore", "user", "ada"]).await.ok();
+    assert_eq!(stolen.get(&stolen_quic, "wiki", "/").await.refusal(), (407, "session_revoked"));
+    let (new, new_quic) = site.signed_in("ada").await;
+    assert_eq!(new.get(&new_quic, "wiki", "/").await.status, 200);
+}
+
+/// A08: a session token outlives the provider's token it came from by nothing: whoever is disabled at the provider is
+/// out within `token_max_age`.
+#[tokio::test]
+async fn a08_a_session_token_ends_when_the_providers_token_is_too_old() {
+    let lifetimes = |settings: postern_tests::Settings| {
+        settings.set("provider", "token_max_age", "\"60s\"").set("session", "token_lifetime", "\"5m\"")
+    };
+    let site = Site::with(lifetimes).await;
+    let (mut device, quic) = site.signed_in("ada").await;
+    let issued = postern_tests::forge::now() - 50;
+    device.exchange_as(&quic, &site.provider, "ada", json!({"iat": issued})).await;
+    let end = postern_tests::forge::claims_of(&device.token)["exp"].as_u64().unwrap();
+    assert!(end <= issued + 60, "it ends {} s too late", end - issued - 60);
+}
+
 /// A48: there is no path, method or header by which an app's request goes unverified.
 #[tokio::test]
 async fn a48_no_health_path_or_user_agent_escapes_verification() {

@@ -2,8 +2,8 @@
 
 use http::{Request, StatusCode};
 use postern_tests::client::{Reply, http};
-use postern_tests::process::Process;
-use postern_tests::world::set_mode;
+use postern_tests::process::{Process, command_as, run};
+use postern_tests::world::{is_root, set_mode};
 use postern_tests::{Agent, Browser, Provider, Relay, Settings, StandIn, World, eventually};
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -170,6 +170,16 @@ async fn a04_the_loopback_listener_takes_one_true_answer_only() {
         let request = Request::post(target).header("host", &host).body("").unwrap();
         assert!(http(address, request).await.status.is_client_error(), "POST");
         assert_eq!(desk.provider.server.count("/token"), round, "a false answer led to a token request");
+
+        if is_root() {
+            // Another user of the machine can read the address in the process list, and bring his own sign-in back.
+            let script = desk.world.file("probe.mjs", include_str!("../../node/probe.mjs"));
+            let port = json!({"port": address.port()}).to_string();
+            let theft = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            let answer = run(command_as("65534", "node").arg(script).args([port, theft])).await.ok().stdout;
+            assert!(!answer.contains("200 OK"), "another user finished the sign-in: {answer}");
+            assert_eq!(desk.provider.server.count("/token"), round);
+        }
 
         // None of that disturbed the true answer; and after it, nobody listens any more.
         let request = || Request::get(target).header("host", &host).body("").unwrap();

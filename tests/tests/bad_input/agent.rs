@@ -67,7 +67,7 @@ async fn addresses_that_lead_to_no_relay_are_told_apart() {
         assert!(output.code == 1 || output.code == 2, "{bad:?}: {output:?}");
         assert!(!output.stderr.is_empty() && !output.stdout.contains("http"), "{bad:?}: {output:?}");
     }
-    told("no address, ever", &login(&[]).await, "config_invalid", &["login"]);
+    told("no address, ever", &login(&[]).await, "request_invalid", &["postern login ADDRESS"]);
     nothing_leaked(&world);
 }
 

@@ -204,6 +204,9 @@ async fn files_that_are_missing_foreign_or_open_to_others_are_named() {
     told("POSTERN_STATE_DIR that is nowhere", &output, "config_invalid", &["no/such"]);
     let output = run(world.command("postern-relay").args(serve).env("POSTERN_STATE_DIR", "")).await;
     assert!(output.code != 0 && !output.stderr.contains("panicked"), "an empty POSTERN_STATE_DIR: {output:?}");
+    let output =
+        run(world.command("postern-relay").args(["check", "--config", &config]).env("POSTERN_LOG", "[[=,,")).await;
+    crate::sound("a POSTERN_LOG that is none", &output);
 }
 
 /// A wrong file in the place of a secret is refused without showing what is in it.

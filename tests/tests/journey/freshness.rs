@@ -97,6 +97,24 @@ async fn a_restarted_agent_resumes_from_the_keyring() {
     );
 }
 
+/// The refresh token that the provider gave last is the one that is kept: an old one would end the session there.
+#[tokio::test]
+async fn a_rotated_refresh_token_survives_a_restart() {
+    let mut office = Office::with(short_lived).await;
+    office.sign_in().await;
+    let session = office.agent.status().await["session"]["id"].clone();
+    for refreshes in [1, 3] {
+        eventually(&format!("{refreshes} refreshes"), async || {
+            (office.provider.counts().await["refresh"].as_u64().unwrap() >= refreshes).then_some(())
+        })
+        .await;
+        assert_eq!(office.agent.get("wiki", "/").await.status, 200);
+        office.agent.stop().await.ok();
+        office.agent.run_again().await;
+        assert_eq!(office.agent.reaches("online").await["session"]["id"], session);
+    }
+}
+
 /// A relay that restarts, softly or not, is reached again without anybody doing anything.
 #[tokio::test]
 async fn a_restarted_relay_is_reached_again() {

@@ -25,7 +25,7 @@ struct Office {
     relay: Relay,
     wiki: Upstream,
     _vault: Upstream,
-    _echo: Upstream,
+    echo: Upstream,
     provider: Provider,
     keyring: Keyring,
     world: World,
@@ -47,7 +47,7 @@ impl Office {
             .app(App::tcp("echo", echo.address));
         let relay = Relay::start(&world, change(settings)).await;
         let agent = Agent::start(&world, "agent", Some(&keyring)).await;
-        Self { agent, relay, wiki, _vault: vault, _echo: echo, provider, keyring, world }
+        Self { agent, relay, wiki, _vault: vault, echo, provider, keyring, world }
     }
 
     /// Signs `ada` in.

@@ -1,7 +1,10 @@
 //! Revocation: the next request is refused at once, and a new sign-in does what it should.
 
 use crate::Office;
+use postern_tests::wait::{SHORT, within};
 use postern_tests::{Agent, Browser};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// A revoked session ends; a new sign-in on the same device starts another.
 #[tokio::test]
@@ -62,6 +65,23 @@ async fn a_revoked_user_is_refused_at_once_everywhere() {
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("principal_revoked"), "{output:?}");
     on_record(&office, "ada").await;
+}
+
+/// A stream that lives when its session is revoked is cut, in both directions.
+#[tokio::test]
+async fn a_live_stream_of_a_revoked_session_is_cut() {
+    let office = Office::open().await;
+    office.sign_in().await;
+    let mut stream = TcpStream::connect(("127.0.0.1", office.agent.port("echo").await)).await.unwrap();
+    stream.write_all(b"one").await.unwrap();
+    let mut back = [0; 3];
+    within(SHORT, "an echo", stream.read_exact(&mut back)).await.unwrap();
+    office.relay.revoke("session", &id(&office.agent, "session").await).await.ok();
+    let end = within(SHORT, "the stream ends", stream.read(&mut back)).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    assert_eq!(office.echo.log().connections.concat(), b"one", "nothing more went upstream");
+    let record = office.relay.audited("the cut", |record| record["event"] == "stream_cut").await;
+    assert_eq!((record["app"].as_str(), record["code"].as_str()), (Some("echo"), Some("session_revoked")), "{record}");
 }
 
 /// What was revoked stays so when the relay restarts, and a revocation made while it is down counts as well.

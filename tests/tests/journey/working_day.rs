@@ -10,9 +10,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use postern_tests::nginx::Nginx;
 use postern_tests::postgres::{Postgres, psql};
 use postern_tests::wait::{SHORT, within};
-use postern_tests::{Agent, App, Browser, Keyring, Provider, Relay, Settings, World, secrets};
+use postern_tests::{Agent, App, Browser, Keyring, Provider, Relay, Settings, Upstream, World, secrets};
 use serde_json::Value;
 use std::convert::Infallible;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Sign-in over the browser's real redirect, then nginx: small and large, in and out, one connection for many requests.
@@ -128,6 +129,38 @@ async fn the_app_receives_an_identity_it_can_verify() {
     let own = Request::get("/").header("authorization", "Basic dXNlcjpwYXNz").body("").unwrap();
     assert_eq!(office.agent.send("wiki", own).await.status, 200);
     assert_eq!(office.wiki.last().header("authorization"), Some("Basic dXNlcjpwYXNz"), "the app's own is the app's");
+}
+
+/// A WebSocket: once app and client have agreed, bytes flow both ways until one of them leaves.
+#[tokio::test]
+async fn a_web_socket_passes_both_ways() {
+    let chat = Upstream::switching().await;
+    let address = chat.address;
+    let office = Office::with(|settings| settings.app(App::http("chat", address))).await;
+    office.sign_in().await;
+    let mut socket = TcpStream::connect(office.agent.http()).await.unwrap();
+    let head = format!(
+        "GET /room HTTP/1.1\r\nhost: {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        office.agent.authority("chat")
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let switched = async {
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(socket.read_u8().await.unwrap());
+        }
+    };
+    within(SHORT, "the app switches", switched).await;
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    for message in [&b"\x81\x05hello"[..], &[7; 100_000]] {
+        socket.write_all(message).await.unwrap();
+        let mut back = vec![0; message.len()];
+        within(SHORT, "the message comes back", socket.read_exact(&mut back)).await.unwrap();
+        assert!(back == message);
+    }
+    let seen = String::from_utf8_lossy(&chat.log().connections.concat()).into_owned();
+    assert!(seen.contains("x-postern-identity"), "the app knows who talks");
 }
 
 /// A real database through the local port of a TCP app: 10 MB in, 10 MB out.
