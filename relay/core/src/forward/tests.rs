@@ -213,6 +213,9 @@ fn a45_claims_of_other_proxies_do_not_pass() {
         ("x-method-override", "DELETE"),
         ("x-client-ip", "127.0.0.1"),
         ("x-original-host", "vault"),
+        ("x-rewrite-url", "/admin"),
+        ("x-http-method-override", "DELETE"),
+        ("x_method_override", "DELETE"),
         ("user-agent", "curl"),
     ]);
     clean_request(&mut map);
