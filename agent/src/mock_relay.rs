@@ -33,7 +33,7 @@ pub(crate) struct MockRelay {
     /// What it accepts as a device.
     pub(crate) identity: TlsIdentity,
     /// Who vouches for devices.
-    pub(crate) device_ca: Authority,
+    pub(crate) device_ca: Arc<Authority>,
     /// Streams that agents opened.
     pub(crate) streams: Arc<AtomicUsize>,
     connections: Connections,
@@ -50,7 +50,17 @@ impl MockRelay {
         R: Future<Output = Response<B>> + Send + 'static,
         B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        let (server_ca, device_ca) = (Authority::new(), Authority::new());
+        Self::start_for(Arc::new(Authority::new()), answer)
+    }
+
+    /// The same for devices that this authority vouches for.
+    pub(crate) fn start_for<F, R, B>(device_ca: Arc<Authority>, answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<B>> + Send + 'static,
+        B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let server_ca = Authority::new();
         let quic = quinn::Endpoint::server(server_config(&server_ca, &device_ca), (Ipv4Addr::LOCALHOST, 0).into());
         let quic = quic.unwrap();
         let streams = Arc::new(AtomicUsize::new(0));

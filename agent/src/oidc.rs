@@ -92,6 +92,11 @@ impl Provider {
         Ok(Self { sign_in: sign_in.clone(), metadata, keys: RwLock::new(Arc::new(keys)), web })
     }
 
+    /// Is this the provider whose tokens name `issuer`?
+    pub fn is_issuer(&self, issuer: &str) -> bool {
+        self.metadata.issuer.trim_end_matches('/') == issuer.trim_end_matches('/')
+    }
+
     /// Is this the provider that `sign_in` describes?
     pub fn serves(&self, sign_in: &SignIn) -> bool {
         self.sign_in == *sign_in

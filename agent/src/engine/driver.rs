@@ -12,7 +12,7 @@ use super::status;
 use crate::link::Link;
 use crate::uplink::Uplink;
 use aws_lc_rs::rand;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Shared};
 use postern_agent_core::{Event, Machine, Moment, Task, Ticket};
 use postern_protocol::control::RelayEvent;
 use postern_protocol::local::{LoginEvent, LoginRequest, State, Status};
@@ -67,7 +67,8 @@ pub(super) struct Driver {
     pub(super) resuming: Option<Resuming>,
     pub(super) renewals: Vec<oneshot::Sender<Result<(), Problem>>>,
     pub(super) logout: Option<oneshot::Sender<Result<Status, Problem>>>,
-    pub(super) cleanup: Option<tokio::task::JoinHandle<()>>,
+    /// What the session before leaves behind is being wiped; done for ever once done.
+    pub(super) cleanup: Option<Shared<BoxFuture<'static, ()>>>,
     status: watch::Sender<Status>,
     messages: mpsc::Receiver<Message>,
     /// For the tasks; weak, so that the engine ends with its last handle.

@@ -84,7 +84,7 @@ impl Driver {
             }
             Task::Save => Box::pin(async move {
                 held.save().await?;
-                setup.record.write(&held.record(None)).await.map(|()| Outcome::Saved)
+                setup.remember(&held.record(None)).await.map(|()| Outcome::Saved)
             }),
             Task::Connect => Box::pin(async move {
                 let (link, moved) = upkeep::connect(held).await?;
@@ -124,11 +124,11 @@ impl Driver {
         // A service account's own tries use what its last sign-in was given.
         request.method = if steps.is_none() { LoginMethod::ServiceAccount } else { request.method };
         let sign_in = SignIn { setup: Arc::clone(&self.setup), request, last: self.last_relay(), steps };
-        let cleanup = self.cleanup.take();
+        let cleanup = self.cleanup.clone();
         Box::pin(async move {
             // What the session before leaves behind is wiped before anything new is kept.
             if let Some(cleanup) = cleanup {
-                let _ = cleanup.await;
+                cleanup.await;
             }
             sign_in.run().await.map(|held| Outcome::SignedIn(Box::new(held)))
         })
@@ -167,7 +167,8 @@ impl Driver {
 
     pub(super) fn last_relay(&self) -> Option<LastRelay> {
         let record = self.remembered.as_ref()?;
-        Some(LastRelay { address: record.address.clone(), ca_pem: record.ca_pem.clone() })
+        let issuer = record.session.as_ref().map(|kept| kept.discovery.sign_in.issuer.clone());
+        Some(LastRelay { address: record.address.clone(), ca_pem: record.ca_pem.clone(), issuer })
     }
 
     pub(super) fn finished(&mut self, ticket: Ticket) -> Option<Task> {

@@ -2,13 +2,15 @@
 
 use super::driver::Driver;
 use super::held::Held;
-use super::record::{Over, Record, RecordFile};
+use super::record::{Over, Record};
+use super::setup::Setup;
 use super::upkeep;
 use crate::link::Link;
 use crate::oidc::Provider;
-use crate::secrets::{Item, Vault};
+use crate::secrets::Item;
+use futures_util::FutureExt as _;
 use postern_agent_core::Ending;
-use postern_protocol::Problem;
+use postern_protocol::{Code, Problem};
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +24,16 @@ impl Driver {
         self.uplink.set_apps(Vec::new());
         self.answer_renewals(&Err(problem.clone()));
         self.resuming = None;
-        let links: Vec<Arc<Link>> = self.links.drain().map(|(_, dialled)| Arc::clone(&dialled.link)).collect();
-        let released = self.released.drain(..).filter_map(|link| link.upgrade());
-        released.for_each(|link| link.close());
+        let granted = self.granted.take();
+        let way = granted.and_then(|granted| {
+            let link = Arc::clone(&self.links.get(&granted.link)?.link);
+            Some((link, granted.token))
+        });
+        let links = self.links.drain().map(|(_, dialled)| Arc::clone(&dialled.link));
+        let links = links.chain(self.released.drain(..).filter_map(|link| link.upgrade())).collect();
+        let refused = problem.code == Code::RefreshRefused;
         let over = Over { revoked: ending == Ending::Revoked, problem };
         let held = self.held.take();
-        let left_behind = self.setup.lasting_vault("keyring").filter(|_| self.remembered_lasting());
         let record = match (&held, ending) {
             (Some(held), Ending::SignedOut) => {
                 Some(Record::new(held.relay.address.clone(), held.relay.ca_pem.clone(), None))
@@ -35,23 +41,11 @@ impl Driver {
             (Some(held), _) => Some(held.record(Some(over))),
             (None, _) => self.remembered.take().map(|record| Record::new(record.address, record.ca_pem, None)),
         };
-        let ended = Ended {
-            ending,
-            token: self.granted.take().map(|granted| granted.token),
-            links,
-            vault: held
-                .as_ref()
-                .map(|held| held.device.vault.clone())
-                .or(left_behind)
-                .unwrap_or(self.setup.used_vault()),
-            held,
-            record: record.clone(),
-            file: self.setup.record.clone(),
-        };
-        self.remembered = record;
-        let status = self.status();
-        let reply = self.logout.take();
-        self.cleanup = Some(tokio::spawn(async move {
+        self.remembered = record.clone();
+        let ended = Ended { ending, refused, way, links, held, record, setup: Arc::clone(&self.setup) };
+        let (status, reply) = (self.status(), self.logout.take());
+        // Spawned, so that it is done whether or not anybody waits for it.
+        let cleaning = tokio::spawn(async move {
             let result = ended.clean_up().await;
             if let Err(problem) = &result {
                 tracing::warn!(code = %problem.code, detail = problem.detail, "not everything could be forgotten");
@@ -59,19 +53,22 @@ impl Driver {
             if let Some(reply) = reply {
                 let _ = reply.send(result.map(|()| status));
             }
-        }));
+        });
+        self.cleanup = Some(cleaning.map(drop).boxed().shared());
     }
 }
 
 /// What is left of a session.
 struct Ended {
     ending: Ending,
+    /// The provider ended it: there is nothing to give back.
+    refused: bool,
     held: Option<Held>,
-    vault: Vault,
-    token: Option<SecretString>,
+    /// The link that the session token is bound to, and the token.
+    way: Option<(Arc<Link>, SecretString)>,
     links: Vec<Arc<Link>>,
     record: Option<Record>,
-    file: RecordFile,
+    setup: Arc<Setup>,
 }
 
 impl Ended {
@@ -86,18 +83,27 @@ impl Ended {
 
     async fn forget(&self) -> Result<(), Problem> {
         // The record first: without it the secrets are not taken up again, even if they cannot be removed now.
-        let recorded = match &self.record {
-            Some(record) => self.file.write(record).await,
-            None => Ok(()),
-        };
-        let wiped = match self.ending {
-            Ending::SignedOut => self.vault.wipe().await,
-            Ending::Expired | Ending::Revoked => {
-                let removed = self.vault.remove(Item::RefreshToken).await;
-                removed.and(self.vault.remove(Item::Certificate).await)
+        let recorded = self.remember().await;
+        let wiped = match (&self.held, self.ending) {
+            (_, Ending::SignedOut) => match self.setup.wipe().await {
+                // And once more, now that there is nothing left to wipe.
+                Ok(()) => self.remember().await,
+                Err(problem) => Err(problem),
+            },
+            (Some(held), Ending::Expired | Ending::Revoked) => {
+                let removed = held.device.vault.remove(Item::RefreshToken).await;
+                removed.and(held.device.vault.remove(Item::Certificate).await)
             }
+            (None, _) => Ok(()),
         };
         recorded.and(wiped)
+    }
+
+    async fn remember(&self) -> Result<(), Problem> {
+        match &self.record {
+            Some(record) => self.setup.remember(record).await,
+            None => Ok(()),
+        }
     }
 
     async fn tell(&self) {
@@ -107,22 +113,17 @@ impl Ended {
             return;
         }
         let relay = async {
-            if let (Some(link), Some(token)) = (self.links.first(), &self.token) {
+            if let Some((link, token)) = &self.way {
                 let told = upkeep::end_session(link, token).await;
                 tracing::debug!(told = told.is_ok(), "told the relay");
             }
         };
         let provider = async {
-            if self.ending == Ending::SignedOut {
-                self.give_back().await;
+            if let (Some(held), false) = (&self.held, self.refused) {
+                give_back(held).await;
             }
         };
         let _ = tokio::time::timeout(COURTESY, async { tokio::join!(relay, provider) }).await;
-    }
-
-    async fn give_back(&self) {
-        let Some(held) = &self.held else { return };
-        give_back(held).await;
     }
 }
 
@@ -140,11 +141,6 @@ pub(super) async fn give_back(held: &Held) {
 }
 
 impl Driver {
-    fn remembered_lasting(&self) -> bool {
-        let session = self.remembered.as_ref().and_then(|record| record.session.as_ref());
-        session.is_some_and(|kept| kept.storage == "keyring")
-    }
-
     /// A sign-in that came to nothing leaves tokens behind: they are given back.
     pub(super) fn drop_unfinished(&mut self) {
         if let Some(held) = self.held.take_if(|held| held.certificate.is_none()) {

@@ -8,7 +8,7 @@ use crate::enroll::{DeviceCertificate, Enrolment};
 use crate::link::Link;
 use crate::oidc::{Provider, RefreshFailure, SignedIn};
 use postern_agent_core::{Account, Answer, Event, Task, Ticket, Tokens, Validity};
-use postern_protocol::control::{AppEntry, SessionResponse};
+use postern_protocol::control::{AppEntry, Principal, SessionResponse};
 use postern_protocol::local::LoginEvent;
 use postern_protocol::{Code, Problem, Retry};
 use secrecy::{ExposeSecret, SecretString};
@@ -76,7 +76,7 @@ impl Driver {
             Outcome::Refreshed(result) => Answer::Refreshed(held.refreshed(*result)?),
             Outcome::Granted(granted) => {
                 let lifetime = Duration::from_secs(granted.expires_in);
-                held.principal = Some(granted.principal);
+                held.known_as(granted.principal);
                 let Task::Exchange { link } = task else { return Err(gone()) };
                 self.grant(link, SecretString::from(granted.access_token), lifetime);
                 Answer::Granted { lifetime }
@@ -95,6 +95,18 @@ impl Held {
         // The sign-in's nonce has done its work.
         self.salt = None;
         validity
+    }
+
+    /// What the relay says of the user, where the provider's own token did not say who it is.
+    fn known_as(&mut self, told: Principal) {
+        match &mut self.principal {
+            Some(principal) => {
+                principal.groups = told.groups;
+                principal.email = told.email.or(principal.email.take());
+                principal.name = told.name.or(principal.name.take());
+            }
+            None => self.principal = Some(told),
+        }
     }
 
     fn refreshed(&mut self, result: Result<(Arc<Provider>, SignedIn), RefreshFailure>) -> Result<Tokens, Problem> {

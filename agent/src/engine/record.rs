@@ -16,12 +16,15 @@ const VERSION: u32 = 1;
 /// The file's content.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
-    version: u32,
+    pub(super) version: u32,
     /// The relay's address, for the next sign-in too.
     pub(super) address: Url,
     /// A further authority for the relay's public listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ca_pem: Option<String>,
+    /// The keyring may hold secrets of this directory: until they are wiped, signing out tries to.
+    #[serde(default)]
+    pub(super) in_keyring: bool,
     /// The session, until it is signed out of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) session: Option<Kept>,
@@ -50,7 +53,7 @@ pub(super) struct Over {
 
 impl Record {
     pub(super) fn new(address: Url, ca_pem: Option<String>, session: Option<Kept>) -> Self {
-        Self { version: VERSION, address, ca_pem, session }
+        Self { version: VERSION, address, ca_pem, in_keyring: false, session }
     }
 }
 

@@ -34,6 +34,9 @@ impl Driver {
     /// Takes up what was left, or lets the service account sign in.
     pub(super) async fn begin(&mut self) {
         self.remembered = self.setup.record.read().await;
+        if let Some(record) = &self.remembered {
+            self.setup.note(record);
+        }
         let session = self.remembered.as_ref().and_then(|record| Some((record.clone(), record.session.clone()?)));
         let service = self.setup.config.service_account.is_some();
         self.service_key = self.setup.service_thumbprint().await;

@@ -1,7 +1,7 @@
 //! What stays the same while the engine runs, and how it gets at keys and vaults.
 
 use super::held::Device;
-use super::record::RecordFile;
+use super::record::{Record, RecordFile};
 use crate::config::Config;
 use crate::device_key::DeviceKey;
 use crate::secrets::{Item, Vault};
@@ -39,9 +39,26 @@ impl Setup {
         (storage == self.keyring.storage() && self.config.keyring).then(|| self.keyring.clone())
     }
 
-    /// The vault in which a sign-in that was broken off may have left a key.
-    pub(super) fn used_vault(&self) -> Vault {
-        if self.keyring_used.load(Ordering::Relaxed) { self.keyring.clone() } else { self.memory.clone() }
+    /// Notes what the record says of the keyring.
+    pub(super) fn note(&self, record: &Record) {
+        let kept = record.session.as_ref().is_some_and(|kept| kept.storage == self.keyring.storage());
+        self.keyring_used.store(record.in_keyring || kept, Ordering::Relaxed);
+    }
+
+    /// Writes the record, and in it whether the keyring may hold secrets.
+    pub(super) async fn remember(&self, record: &Record) -> Result<(), Problem> {
+        let in_keyring = self.keyring_used.load(Ordering::Relaxed);
+        self.record.write(&Record { in_keyring, ..record.clone() }).await
+    }
+
+    /// Wipes every secret there may be: those of a session in memory, and those of one before it in the keyring.
+    pub(super) async fn wipe(&self) -> Result<(), Problem> {
+        self.memory.wipe().await?;
+        if self.keyring_used.load(Ordering::Relaxed) {
+            self.keyring.wipe().await?;
+            self.keyring_used.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The device of a person: its key in the keyring, or in memory where the configuration or the person says so.

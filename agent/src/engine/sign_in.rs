@@ -25,6 +25,8 @@ use url::Url;
 pub(super) struct LastRelay {
     pub(super) address: Url,
     pub(super) ca_pem: Option<String>,
+    /// The provider of the session there, until it is signed out of.
+    pub(super) issuer: Option<Url>,
 }
 
 /// A sign-in that someone asked for, or the agent itself.
@@ -73,6 +75,9 @@ impl SignIn {
         };
         self.tell(LoginEvent::KeyReady { storage: device.storage.to_owned() });
         let discovery = Arc::new(discovery::fetch(&address, ca_pem.as_deref()).await?);
+        if account == Account::Service {
+            self.check_same_provider(&address, &discovery.sign_in.issuer)?;
+        }
         let provider = Arc::new(Provider::discover(&discovery.sign_in).await?);
         let (signed_in, salt) = match &service {
             Some(service) => {
@@ -117,6 +122,17 @@ impl SignIn {
         self.setup.config.service_account.clone().ok_or_else(|| {
             Problem::new(Code::ConfigInvalid).detail("the configuration has no [service_account] to sign in as")
         })
+    }
+
+    /// No person sees where a service account's secret goes, so it goes where it went before.
+    fn check_same_provider(&self, address: &Url, issuer: &Url) -> Result<(), Problem> {
+        let before = self.last.as_ref().filter(|last| last.address == *address).and_then(|last| last.issuer.as_ref());
+        match before {
+            Some(before) if before != issuer => Err(Problem::new(Code::DiscoveryInvalid)
+                .detail(format!("the relay names the provider {issuer}, before it was {before}"))
+                .advice(None, Some("If that is meant, run: postern logout. Then sign in again.".into()))),
+            _ => Ok(()),
+        }
     }
 
     /// The further authority: the one given now, else the configured one, else what served for this relay before.

@@ -2,6 +2,7 @@
 
 mod office;
 
+use crate::oidc::mock_provider::MockProvider;
 use office::{Office, sign_in_as_ada, status_when};
 use postern_protocol::control::RelayEvent;
 use postern_protocol::local::{LoginEvent, LoginMethod, State};
@@ -275,6 +276,50 @@ async fn a_service_account_signs_in_by_itself_and_again_when_it_expired() {
     let as_service = person.request_with(|request| request.method = LoginMethod::ServiceAccount);
     let steps = person.login(&agent, as_service).await;
     assert!(matches!(&steps[..], [LoginEvent::Failed { problem }] if problem.code == Code::ConfigInvalid));
+}
+
+/// A17, A19: a relay that moved may name another endpoint. Another provider it may not: the refresh token goes to nobody
+/// but whom it is from.
+#[tokio::test]
+async fn a17_a_relay_that_moves_cannot_redirect_the_refresh_token() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let (elsewhere, thief) = (office.another_relay(), MockProvider::start().await);
+    office.move_relay(elsewhere.endpoint.clone(), thief.sign_in());
+    office.wait(|office| office.looked() > 0).await;
+    // The honest move is followed; before it the agent stays away from what the dishonest one named.
+    assert_eq!(agent.engine.status().state, State::Offline);
+    office.move_relay(elsewhere.endpoint.clone(), office.idp.sign_in());
+    status_when(&agent.engine, |status| status.state == State::Online).await;
+    office.refuse_next_exchange(Code::IdentityTokenStale);
+    let before = office.idp.token_requests().len();
+    assert!(agent.engine.renew(Code::TokenExpired).await.is_err());
+    office.wait(|office| office.idp.token_requests().len() > before).await;
+    assert!(thief.state.lock().asked.is_empty(), "nobody asks the thief anything");
+}
+
+/// A20: a session in memory after one in the keyring: signing out wipes both, and tries again if it could not.
+#[tokio::test]
+async fn signing_out_wipes_what_an_earlier_session_left_in_the_keyring() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    agent.stop().await;
+    office.break_keyring(Some("locked"));
+    let again = office.agent().await;
+    status_when(&again.engine, |status| status.problem.is_some()).await;
+    let agreed = office.request_with(|request| request.allow_memory_only = true);
+    sign_in_as_ada(&office, &again, agreed).await;
+    assert_eq!(again.engine.logout().await.unwrap_err().code, Code::KeyringLocked);
+    assert_eq!(office.secrets().len(), 3);
+    again.stop().await;
+    office.break_keyring(None);
+    let last = office.agent().await;
+    assert_eq!(last.engine.status().state, State::SignedOut);
+    last.engine.logout().await.unwrap();
+    assert!(office.secrets().is_empty());
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use postern_agent_core::Account;
 use postern_protocol::control::{
     APPS, AppEntry, AppList, CONTROL_AUTHORITY, ENROLL, EnrollRequest, GRANT_TOKEN_EXCHANGE, SESSION, SessionResponse,
 };
+use postern_protocol::discovery::Discovery;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -45,11 +46,17 @@ pub(super) async fn connect(held: Held) -> Result<(Arc<Link>, Option<Relay>), Pr
     let Ok(fresh) = discovery::fetch(&held.relay.address, held.relay.ca_pem.as_deref()).await else {
         return Err(problem);
     };
-    // Another trust domain is another relay, which this session is not with.
-    if fresh == *held.relay.discovery || fresh.trust_domain != held.relay.discovery.trust_domain {
+    let known = &held.relay.discovery;
+    // Another trust domain or provider is another relay, which this session is not with: that takes a new sign-in.
+    let same = fresh.trust_domain == known.trust_domain
+        && fresh.sign_in.issuer == known.sign_in.issuer
+        && fresh.sign_in.client_id == known.sign_in.client_id;
+    if !same || fresh.relay == known.relay {
         return Err(problem);
     }
-    let moved = Relay { discovery: Arc::new(fresh), ..held.relay.clone() };
+    // Its endpoint is all that a relay may move: whoever answers at its public address could name a provider of theirs.
+    let discovery = Arc::new(Discovery { relay: fresh.relay, ..Discovery::clone(known) });
+    let moved = Relay { discovery, ..held.relay.clone() };
     Ok((dial(&moved).await?, Some(moved)))
 }
 
@@ -68,6 +75,12 @@ pub(super) async fn refresh(held: Held, setup: Arc<Setup>) -> Result<(Arc<Provid
             provider.sign_in_as_service(&account.client_id, &secret).await.map_err(plain)?
         }
         Account::Person => {
+            // A refresh token goes to nobody but whom it is from.
+            if held.principal.as_ref().is_some_and(|principal| !provider.is_issuer(&principal.issuer)) {
+                return Err(plain(
+                    Problem::new(Code::IdentityTokenInvalid).detail("the provider is not the session's"),
+                ));
+            }
             let token = held.refresh_token.as_ref().ok_or_else(|| plain(Problem::new(Code::RefreshRefused)))?;
             let subject = held.principal.as_ref().map(|principal| principal.subject.as_str());
             provider.refresh(token, subject).await?

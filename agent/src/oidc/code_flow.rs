@@ -5,6 +5,7 @@ use super::requests::{Transport, client, problem_of};
 use super::{Browser, Provider, SignedIn};
 use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use postern_protocol::{Code, Problem};
+use std::pin::pin;
 use std::time::Duration;
 use url::Url;
 
@@ -45,9 +46,22 @@ impl Provider {
             known_issuer: issuer,
         };
         show(&url);
-        browser.open(&url).await?;
-        let wait = tokio::time::timeout(PERSON_LIMIT, redirect.wait(expected));
-        let mut callback = wait.await.map_err(|_| Problem::new(Code::SignInTimeout))??;
+        let open = async {
+            // The address was shown: whoever reads it can open it.
+            if let Err(problem) = browser.open(&url).await {
+                tracing::warn!(code = %problem.code, detail = problem.detail, "the browser was not opened");
+            }
+        };
+        let wait = async {
+            let mut answer = pin!(redirect.wait(expected));
+            tokio::select! {
+                early = &mut answer => return early,
+                () = open => {}
+            }
+            answer.await
+        };
+        let mut callback =
+            tokio::time::timeout(PERSON_LIMIT, wait).await.map_err(|_| Problem::new(Code::SignInTimeout))??;
         let result = match std::mem::replace(&mut callback.outcome, Err(Problem::new(Code::Internal))) {
             Ok(code) => {
                 let transport = Transport::new(&self.web);

@@ -1,6 +1,7 @@
 //! The loopback redirect (RFC 8252 §7.3): listens for one answer, to one sign-in, and believes nothing else.
 
 use super::page::Page;
+use crate::peer::Uid;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http::header::{HOST, ORIGIN};
@@ -32,6 +33,8 @@ const MAX_CODE: usize = 8 * 1024;
 pub(super) struct Redirect {
     listener: TcpListener,
     port: u16,
+    /// Whose browser it is.
+    user: Uid,
 }
 
 /// What the answer must carry.
@@ -67,7 +70,7 @@ impl Redirect {
         let taken = |error: std::io::Error| Problem::new(Code::PortInUse).detail(format!("127.0.0.1:{port}: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(taken)?;
         let port = listener.local_addr().map_err(taken)?.port();
-        Ok(Self { listener, port })
+        Ok(Self { listener, port, user: Uid::own() })
     }
 
     pub(super) fn uri(&self) -> String {
@@ -88,6 +91,8 @@ impl Redirect {
                 biased;
                 Some(callback) = answers.recv() => return Ok(callback),
                 (accepted, slot) = accept => match (accepted, slot) {
+                    // Others on this machine can read the address off a command line, and answer it as themselves.
+                    (Ok((stream, _)), Ok(_)) if self.user.check_tcp(&stream).is_err() => drop(stream),
                     (Ok((stream, _)), Ok(slot)) => {
                         tokio::spawn(serve(stream, Arc::clone(&judge), sender.clone(), slot));
                     }
@@ -221,5 +226,30 @@ impl Query {
             }
         }
         Ok(query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// A04: another user of this machine can read the address off a command line. The sign-in is not theirs to answer.
+    #[tokio::test]
+    async fn a04_another_user_of_the_machine_is_not_answered() {
+        let redirect = Redirect { user: Uid(Uid::own().0 + 1), ..Redirect::bind(None).await.unwrap() };
+        let port = redirect.port;
+        let expected = Expected { state: "known".into(), issuer: None, known_issuer: "x".into() };
+        let waiting = tokio::spawn(redirect.wait(expected));
+        for query in ["code=theirs&state=known", "error=access_denied&state=known"] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let request = format!("GET {PATH}?{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            assert!(answer.is_empty());
+            assert!(!waiting.is_finished());
+        }
+        waiting.abort();
     }
 }

@@ -194,14 +194,15 @@ impl Provider {
     }
 }
 
-/// Only `invalid_grant` and its like end a sign-in; a client that is misconfigured for a moment must not.
+/// What a refusal of a refresh means: the end only where it is about this sign-in. A client that somebody misconfigured
+/// must not sign everybody out; the relay sees to it that nobody goes on for long without a fresh token.
 fn refused_refresh(error: &RequestTokenError<WebError, BasicErrorResponse>) -> Code {
+    const ENDS: [&str; 4] = ["access_denied", "interaction_required", "login_required", "consent_required"];
     match error {
         RequestTokenError::ServerResponse(answer) => match answer.error() {
-            BasicErrorResponseType::Extension(name) if name == "temporarily_unavailable" || name == "server_error" => {
-                Code::ProviderUnreachable
-            }
-            _ => Code::RefreshRefused,
+            BasicErrorResponseType::InvalidGrant => Code::RefreshRefused,
+            BasicErrorResponseType::Extension(name) if ENDS.contains(&name.as_str()) => Code::RefreshRefused,
+            _ => Code::ProviderUnreachable,
         },
         _ => Code::RefreshRefused,
     }

@@ -16,6 +16,7 @@ use hyper::body::{Frame, Incoming};
 use keyring_core::{CredentialStore, Error, mock};
 use parking_lot::Mutex;
 use postern_protocol::control::{AppEntry, AppKind, AppList, RelayEvent};
+use postern_protocol::discovery::{RelayEndpoint, SignIn};
 use postern_protocol::local::{LoginEvent, LoginMethod, LoginRequest, Status};
 use postern_protocol::{Code, Problem, SessionId};
 use serde_json::json;
@@ -43,6 +44,10 @@ struct Books {
     refuse_enrolment: Option<Code>,
     listeners: Vec<mpsc::UnboundedSender<RelayEvent>>,
     dark: bool,
+    /// What the discovery document says instead of the truth.
+    moved: Option<(RelayEndpoint, SignIn)>,
+    /// How often that was read.
+    looked: usize,
 }
 
 pub(super) struct Office {
@@ -72,7 +77,13 @@ impl Office {
         let public = serve_https_requests(move |asked| {
             let mut books = for_public.lock();
             match asked.path.as_str() {
-                "/.well-known/postern" => (200, discovery(&ca, &issuer)),
+                "/.well-known/postern" => match books.moved.clone() {
+                    Some((endpoint, sign_in)) => {
+                        books.looked += 1;
+                        (200, discovery(&endpoint, &sign_in))
+                    }
+                    None => (200, discovery(&ca.endpoint, &issuer)),
+                },
                 "/enroll" => enroll(&mut books, &ca, &asked),
                 _ => (404, String::new()),
             }
@@ -220,6 +231,24 @@ impl Office {
         self.books.lock().listeners.iter().for_each(|listener| drop(listener.send(event.clone())));
     }
 
+    /// The relay stops for good; its public address names this endpoint and provider from now on.
+    pub(super) fn move_relay(&self, endpoint: RelayEndpoint, sign_in: SignIn) {
+        let mut books = self.books.lock();
+        (books.moved, books.looked) = (Some((endpoint, sign_in)), 0);
+        self.relay.close(Code::Draining);
+    }
+
+    /// How often an agent read where the relay moved to.
+    pub(super) fn looked(&self) -> usize {
+        self.books.lock().looked
+    }
+
+    /// Another endpoint of the same relay.
+    pub(super) fn another_relay(&self) -> MockRelay {
+        let books = Arc::clone(&self.books);
+        MockRelay::start_for(self.relay.device_ca.clone(), move |request| control(Arc::clone(&books), request))
+    }
+
     pub(super) fn drop_connections(&self) {
         self.relay.drop_connections();
     }
@@ -274,10 +303,10 @@ async fn visit(address: String) {
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
-fn discovery(relay: &MockRelay, sign_in: &postern_protocol::discovery::SignIn) -> String {
+fn discovery(endpoint: &RelayEndpoint, sign_in: &SignIn) -> String {
     json!({
         "version": 1, "issuer": "https://relay.example/", "organisation": "Example Corp",
-        "trust_domain": "corp.example", "relay": relay.endpoint, "sign_in": sign_in,
+        "trust_domain": "corp.example", "relay": endpoint, "sign_in": sign_in,
     })
     .to_string()
 }
