@@ -55,6 +55,8 @@ pub(crate) struct Certificate {
     pub(crate) version: u64,
     pub(crate) renew_at: Timestamp,
     pub(crate) ends: Timestamp,
+    /// From here on it is renewed whenever the agent comes back from somewhere: the next absence may be longer.
+    early: Timestamp,
 }
 
 /// A link to the relay.
@@ -151,6 +153,7 @@ impl Live {
             // A sign-in while a session lives is someone asking whether it could be tried now.
             Event::SignIn { .. } if self.session.is_some() => Ok(()),
             Event::Woke | Event::SignIn { .. } => {
+                self.certificate.renew_early(turn.now);
                 self.outdate_link();
                 self.duties.hurry();
                 Ok(())
@@ -330,7 +333,8 @@ impl Live {
     /// Ends what can no longer be used, then starts what is due.
     fn keep_up(&mut self, turn: &mut Turn) -> Result<(), Over> {
         if self.certificate.ends <= turn.now {
-            return Err((Ending::Expired, Problem::new(Code::CertificateExpired)));
+            let detail = "the agent was off or away for longer than the certificate lasts";
+            return Err((Ending::Expired, Problem::new(Code::CertificateExpired).detail(detail)));
         }
         if let Some(session) = self.session.filter(|session| session.ends <= turn.now) {
             self.session = None;
@@ -400,12 +404,23 @@ impl Certificate {
     /// Just issued: it is as old as nothing, even where the relay dated it back for clocks that lag.
     fn issued(version: u64, validity: Validity, turn: &mut Turn) -> Self {
         let life = validity.remaining.min(LONGEST_LIFE);
-        Self { version, renew_at: renewal::due(turn.now, life, turn.random()), ends: turn.now.plus(life) }
+        let renew_at = renewal::due(turn.now, life, turn.random());
+        Self { version, renew_at, ends: turn.now.plus(life), early: turn.now.plus(life / 3) }
     }
 
     fn kept(validity: Validity, turn: &mut Turn) -> Self {
         let life = validity.age.saturating_add(validity.remaining).min(LONGEST_LIFE);
-        let renew_at = renewal::due(turn.now.minus(validity.age), life, turn.random());
-        Self { version: 0, renew_at, ends: turn.now.plus(validity.remaining.min(LONGEST_LIFE)) }
+        let began = turn.now.minus(validity.age);
+        let renew_at = renewal::due(began, life, turn.random());
+        let ends = turn.now.plus(validity.remaining.min(LONGEST_LIFE));
+        let mut kept = Self { version: 0, renew_at, ends, early: began.plus(life / 3) };
+        kept.renew_early(turn.now);
+        kept
+    }
+
+    fn renew_early(&mut self, now: Timestamp) {
+        if self.early <= now {
+            self.renew_at = self.renew_at.min(now);
+        }
     }
 }

@@ -162,6 +162,17 @@ fn a_new_certificate_gets_a_new_link_before_the_old_one_goes() {
 }
 
 #[test]
+fn coming_back_renews_a_certificate_that_the_next_absence_might_outlast() {
+    for (age, renewals) in [(2 * HOUR, 0), (9 * HOUR, 1)] {
+        let mut world = World::new();
+        let certificate = Validity { age, remaining: 24 * HOUR - age };
+        world.send(Event::Resume { account: Account::Person, certificate });
+        world.all_goes_well();
+        assert_eq!(world.started_since(0, is_renewal), renewals);
+    }
+}
+
+#[test]
 fn losing_a_good_link_redials_at_once_and_a_bad_one_after_a_wait() {
     let mut world = World::online(Account::Person);
     world.now = world.now.plus(2 * MINUTE);
