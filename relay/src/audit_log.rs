@@ -12,7 +12,7 @@ pub use file::AuditFileError;
 use crate::clock::Clock;
 use file::LogFile;
 use postern_protocol::{Code, Problem, Timestamp};
-use postern_relay_core::audit::{Chain, Checkpoint, CheckpointSigner, Event, Record};
+use postern_relay_core::audit::{Chain, Checkpoint, CheckpointSigner, Event, Outcome, Record};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
@@ -82,7 +82,9 @@ impl AuditLog {
         }
         if let Some(detail) = found.tampered {
             tracing::error!(file = %path.display(), "{detail}");
-            writer.write(&[plain(Event::Tampering, writer.clock.now(), detail).refused(Code::AuditUnavailable)])?;
+            let mut record = plain(Event::Tampering, writer.clock.now(), detail);
+            record.result = Outcome::Deny;
+            writer.write(&[record])?;
         }
         std::thread::Builder::new()
             .name("audit".into())

@@ -148,8 +148,15 @@ impl Limiters {
     }
 }
 
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
 const fn per_second(rate: u32, burst: u32) -> Quota {
-    Quota::per_second(NonZeroU32::new(rate).unwrap()).allow_burst(NonZeroU32::new(burst).unwrap())
+    Quota::per_second(at_least_one(rate)).allow_burst(at_least_one(burst))
 }
 
 /// Whom a limit per address counts together: an IPv4 address; of IPv6 the /64 that one customer has.

@@ -107,7 +107,71 @@ async fn a_log_cut_short_is_recorded() {
     let log = world.open(remembered.as_ref());
     log.close().await;
     let line = world.text().lines().nth(2).unwrap().to_owned();
-    assert!(line.contains("recovery") && line.contains("remembers line 6"), "{line}");
+    assert!(line.contains("tampering") && line.contains("remembers line 6"), "{line}");
+}
+
+/// A log rewritten while the relay was down, longer than it was and hashed from its beginning: no key is needed for
+/// that, so only what the relay remembers tells.
+#[tokio::test]
+async fn a_rewritten_log_is_recorded() {
+    let world = World::new();
+    let log = world.open(None);
+    write(&log, 5).await;
+    log.close().await;
+    let remembered = log.checkpoints().borrow().clone();
+    let mut chain = Chain::genesis(&world.public());
+    let mut forged = String::new();
+    for index in 0..20 {
+        let (line, next) = chain.append(&record(&format!("forged {index}")));
+        forged += &(line + "\n");
+        chain = next;
+    }
+    std::fs::write(&world.path, forged).unwrap();
+    let log = world.open(remembered.as_ref());
+    log.close().await;
+    let line = world.text().lines().nth(20).unwrap().to_owned();
+    assert!(line.contains("\"event\":\"tampering\"") && line.contains("\"result\":\"deny\""), "{line}");
+}
+
+/// A change of what was written after the remembered line, mended up to the end, is found too.
+#[tokio::test]
+async fn what_follows_the_remembered_line_must_follow_from_it() {
+    let world = World::new();
+    let log = world.open(None);
+    write(&log, 3).await;
+    log.close().await;
+    let remembered = log.checkpoints().borrow().clone();
+    let log = world.open(remembered.as_ref());
+    write(&log, 200).await;
+    log.close().await;
+    assert!(!world.text().contains("tampering"), "an honest log goes on");
+    let lines: Vec<String> = world.text().lines().map(str::to_owned).collect();
+    let gap: String =
+        lines.iter().enumerate().filter(|(at, _)| *at != 50).map(|(_, line)| format!("{line}\n")).collect();
+    std::fs::write(&world.path, gap).unwrap();
+    let log = world.open(remembered.as_ref());
+    log.close().await;
+    assert!(world.text().contains("tampering"));
+}
+
+#[tokio::test]
+async fn a_new_log_says_where_the_old_one_ended() {
+    let world = World::new();
+    let log = world.open(None);
+    write(&log, 3).await;
+    let kept = log.rotate().await.unwrap();
+    write(&log, 2).await;
+    log.close().await;
+    let old = std::fs::read_to_string(&kept).unwrap();
+    let report = verify(old.lines(), &world.public(), None).unwrap();
+    assert_eq!((report.lines, report.unsigned), (4, 0), "closed with a checkpoint");
+    let remembered = log.checkpoints().borrow().clone();
+    verify(world.text().lines(), &world.public(), remembered.as_ref()).unwrap();
+    let first = world.text().lines().next().unwrap().to_owned();
+    assert!(first.contains("\"event\":\"rotation\"") && first.contains(&report.head), "{first}");
+    let log = world.open(remembered.as_ref());
+    log.close().await;
+    assert!(!world.text().contains("tampering"));
 }
 
 #[tokio::test]

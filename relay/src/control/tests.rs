@@ -144,6 +144,47 @@ async fn a_restored_user_signs_in_anew() {
     assert!(events.contains(&json!("revocation")) && events.contains(&json!("restoration")));
 }
 
+/// A restored user does not get back what the revocation ended: a token from before stays refused.
+#[tokio::test]
+async fn a_token_from_before_a_revocation_stays_refused_after_the_restoration() {
+    for of_device in [false, true] {
+        let mut world = TestRelay::new().await;
+        let device = world.signed_in("ada").await;
+        let device_id = device.verified().id().clone();
+        let target = if of_device { Target::Device(device_id) } else { principal(&world, "ada") };
+        revoke(&world.relay, target.clone(), Event::Revocation, "test").await.unwrap();
+        assert!(restore(&world.relay, target).await.unwrap());
+        assert_eq!(apps(&world, &device).await.code(), Code::SessionRevoked);
+        world.restart().await;
+        assert_eq!(apps(&world, &device).await.code(), Code::SessionRevoked);
+    }
+}
+
+/// Somebody disabled at the provider is out within the age that a token may have, not a session token's life later.
+#[tokio::test]
+async fn a_session_token_does_not_outlive_the_age_of_the_providers_token() {
+    let world = TestRelay::new().await;
+    let mut device = world.signed_in("ada").await;
+    let mut claims = world.idp.claims("ada");
+    claims["iat"] = (Clock::new().now().seconds() - 13 * 60).into();
+    let reply = world.renew(&mut device, &world.idp.sign(&claims)).await.ok();
+    let seconds = reply["expires_in"].as_u64().unwrap();
+    assert!((110..=120).contains(&seconds), "{seconds}");
+    let token = world.relay.verifier.verify(device.token.as_deref().unwrap()).unwrap();
+    assert!(token.expires() <= Clock::new().now().plus(std::time::Duration::from_secs(120)));
+}
+
+/// Some providers give no ID token on refresh: then a person's access token proves that they are still welcome.
+#[tokio::test]
+async fn a_persons_access_token_renews_their_session() {
+    let world = TestRelay::new().await;
+    let device = world.signed_in("ada").await;
+    let form = device.exchange(&world.idp.access_token("ada"), TYPE_ACCESS_TOKEN);
+    world.control(&device, Method::POST, SESSION, form).await.ok();
+    let form = device.exchange(&world.idp.access_token("eve"), TYPE_ACCESS_TOKEN);
+    assert_eq!(world.control(&device, Method::POST, SESSION, form).await.code(), Code::SessionUnknown);
+}
+
 #[tokio::test]
 async fn sign_out_ends_the_session_at_once() {
     let world = TestRelay::new().await;
@@ -216,7 +257,7 @@ async fn control_messages_are_limited_per_device() {
     let world = TestRelay::new().await;
     let device = world.signed_in("ada").await;
     let mut codes = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..150 {
         codes.push(world.control(&device, Method::POST, SESSION, "").await.code());
     }
     assert!(codes.contains(&Code::RateLimited) && codes.contains(&Code::RequestInvalid));

@@ -209,6 +209,67 @@ async fn a_flow_without_nonce_sends_no_salt() {
     assert_eq!(world.enrol(&again).await.code(), Code::IdentityTokenUsed);
 }
 
+/// An ECDSA signature (r, s) has the twin (r, n - s): another text for the same token, which is used up with it.
+#[tokio::test]
+async fn a_tokens_twin_enrols_no_second_key() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad,
+        0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let world = TestRelay::new().await;
+    let token = world.idp.sign(&world.idp.claims("ada"));
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for (digit, order) in signature[32..].iter_mut().zip(ORDER).rev() {
+        let difference = i16::from(order) - i16::from(*digit) - borrow;
+        borrow = i16::from(difference < 0);
+        *digit = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    let twin = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+    assert_ne!(twin, token);
+    for (token, expected) in [(&token, None), (&twin, Some(Code::IdentityTokenUsed))] {
+        let mut request = TestDevice::new().enrolment(token);
+        request.as_object_mut().unwrap().remove("salt");
+        let reply = world.enrol(&request).await;
+        match expected {
+            None => drop(reply.ok()),
+            Some(code) => assert_eq!(reply.code(), code),
+        }
+    }
+}
+
+/// A token that is bound to no key and was shown to renew a session enrols nothing any more.
+#[tokio::test]
+async fn a_token_shown_to_renew_enrols_nothing() {
+    let world = TestRelay::new().await;
+    let mut device = world.signed_in("ada").await;
+    let token = world.idp.sign(&world.idp.claims("ada"));
+    world.renew(&mut device, &token).await.ok();
+    let mut request = TestDevice::new().enrolment(&token);
+    request.as_object_mut().unwrap().remove("salt");
+    assert_eq!(world.enrol(&request).await.code(), Code::IdentityTokenUsed);
+    world.renew(&mut device, &token).await.ok();
+}
+
+/// Whoever is refused cannot fill the disk: beyond a bound refusals are counted, not recorded.
+#[tokio::test]
+async fn a_flood_of_refusals_is_counted_not_recorded() {
+    let world = TestRelay::with("").await;
+    for _ in 0..2_000 {
+        assert_eq!(world.public(Method::POST, "/enroll", "{}").await.status, StatusCode::BAD_REQUEST);
+    }
+    let recorded = world.audit().iter().filter(|record| record["event"] == "enrolment").count();
+    assert!((1_000..1_900).contains(&recorded), "{recorded}");
+    assert_eq!(world.relay.limiters.refusals.take_unrecorded(), 2_000 - recorded as u64);
+    // A success is recorded whatever else goes on.
+    let device = TestDevice::new();
+    world.enrol(&device.enrolment(&world.idp.id_token("ada", &device))).await.ok();
+    assert!(world.audit().iter().any(|record| record["event"] == "enrolment" && record["result"] == "allow"));
+}
+
 #[tokio::test]
 async fn a_service_account_needs_its_registered_key() {
     let (device, other) = (TestDevice::new(), TestDevice::new());
