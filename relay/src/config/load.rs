@@ -4,6 +4,7 @@ use super::reader::{Found, Section, Source};
 use super::{Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, TlsFiles, checks};
 use crate::keys::Keys;
 use postern_protocol::control::AppKind;
+use postern_protocol::problem::printable;
 use postern_relay_core::app::{App, AppTable, InvalidApps};
 use postern_relay_core::principal::PrincipalKey;
 use std::net::SocketAddr;
@@ -98,6 +99,7 @@ impl Draft {
     fn read(source: &Source, mut root: Section<'_>, file: &Path, state_override: Option<&Path>) -> Self {
         let base = file.parent().unwrap_or(Path::new(""));
         let organisation = root.needed_text("organisation", "Example Corp");
+        let organisation = root.parsed("organisation", organisation, shown_text, SHORTER);
         let trust_domain = root.needed_text("trust_domain", "corp.example");
         let trust_domain = root.parsed(
             "trust_domain",
@@ -189,10 +191,12 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
     let fix = "write the provider's issuer exactly as its metadata has it: https, or http on loopback for a trial";
     let issuer = section.parsed("issuer", issuer_text.clone(), provider_issuer, fix);
     let client_id = section.needed_text("client_id", "postern");
+    let client_id = section.parsed("client_id", client_id, shown_text, SHORTER);
     let scopes = section.list("scopes");
     let groups_claim = section.text("groups_claim").map_or_else(|| "groups".to_owned(), |found| found.value);
-    let token_max_age = section.duration("token_max_age", MINUTE * 15, SECOND, DAY).value;
-    let resource = section.text("resource").map(|found| found.value);
+    let token_max_age = section.duration("token_max_age", MINUTE * 15, SECOND * 10, DAY).value;
+    let resource = section.text("resource");
+    let resource = section.parsed("resource", resource, shown_text, SHORTER).map(|found| found.value);
     let redirect_port = section.number("redirect_port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
     section.finish();
     let scopes = match scopes {
@@ -384,6 +388,17 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         None => false,
+    }
+}
+
+const SHORTER: &str = "write it shorter and in plain characters";
+
+/// Text that agents show or send on; they refuse a relay that tells them other text.
+fn shown_text(text: &str) -> Result<String, &'static str> {
+    match text {
+        long if long.len() > 200 => Err("longer than 200 bytes"),
+        odd if printable(odd) != odd => Err("holds control characters"),
+        fine => Ok(fine.to_owned()),
     }
 }
 

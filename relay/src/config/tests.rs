@@ -87,6 +87,8 @@ fn every_kind_of_mistake_is_told_at_its_line() {
     assert_eq!(world.faults(GOOD), [], "the good one has none");
     for (line, words, change) in [
         (1, "`organisation` must be text, not a whole number", ("organisation = \"Test\"", "organisation = 7")),
+        (1, "`organisation`: holds control characters", ("\"Test\"", "\"T\\u001b[2J\"")),
+        (8, "out of bounds", ("client_id", "token_max_age = \"9s\"\nclient_id")),
         (1, "`organisation` is empty", ("\"Test\"", "\"\"")),
         (1, "`trust_domain` is missing (add trust_domain = ", ("trust_domain = \"corp.example\"\n", "")),
         (2, "`trust_domain`: ", ("corp.example\"\n[listen]", "Corp Example\"\n[listen]")),
