@@ -3,6 +3,7 @@
 mod cause;
 mod dial;
 mod pool;
+mod silence;
 mod splice;
 mod stream;
 
@@ -20,6 +21,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::SigningKey;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A body towards the relay: bytes at hand, or what a local client is sending.
 pub type Body = Either<Full<Bytes>, Incoming>;
@@ -49,6 +51,8 @@ pub struct Link {
     endpoint: quinn::Endpoint,
     connection: quinn::Connection,
     pool: Arc<Pool>,
+    /// The relay has gone silent: no new request goes this way.
+    lost: CancellationToken,
 }
 
 impl Link {
@@ -56,13 +60,23 @@ impl Link {
     pub async fn dial(endpoint: &RelayEndpoint, identity: TlsIdentity) -> Result<Arc<Self>, Problem> {
         let (endpoint, connection) = dial::connect(endpoint, identity).await?;
         let pool = Pool::start(connection.clone());
-        Ok(Arc::new(Self { endpoint, connection, pool }))
+        let link = Arc::new(Self { endpoint, connection, pool, lost: CancellationToken::new() });
+        tokio::spawn(silence::watch(Arc::downgrade(&link)));
+        Ok(link)
     }
 
     /// Sends a request and returns the answer once its head is here. Dropping the future resets the stream.
     ///
     /// A refusal by the relay is an answer too: see [`problem_in`].
-    pub async fn request(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+    pub async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+        tokio::select! {
+            biased;
+            () = self.lost.cancelled() => Err(silent()),
+            answer = self.exchange(request) => answer,
+        }
+    }
+
+    async fn exchange(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         loop {
             let (mut sender, reused) = self.pool.take().await?;
             let mut failure = match sender.try_send_request(request).await {
@@ -96,9 +110,13 @@ impl Link {
             .ok_or_else(|| Problem::new(Code::Internal).detail("an upgraded stream has an unknown transport"))
     }
 
-    /// Waits until the connection has ended and tells why.
+    /// Waits until the connection takes no more requests and tells why. Streams of a relay that has only gone
+    /// silent live on, for as long as QUIC hopes to hear of it again.
     pub async fn closed(&self) -> Problem {
-        cause::of_connection(&self.connection.closed().await)
+        tokio::select! {
+            ended = self.connection.closed() => cause::of_connection(&ended),
+            () = self.lost.cancelled() => silent(),
+        }
     }
 
     /// Waits until the relay has been told of the end, or does not listen any more.
@@ -110,6 +128,10 @@ impl Link {
     pub fn close(&self) {
         self.connection.close(0u32.into(), b"");
     }
+}
+
+fn silent() -> Problem {
+    Problem::new(Code::RelayUnreachable).detail("it does not answer any more")
 }
 
 /// `CONNECT app:port`; its target is in authority form, as RFC 9110 §9.3.6 wants it.

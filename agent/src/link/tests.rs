@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::mock_relay::{Authority, MockRelay, echo, on_stream, refusal};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UdpSocket;
 
 fn get(path: &str) -> Request<Body> {
     Request::builder().uri(path).header(HOST, "wiki").body(full("")).unwrap()
@@ -208,4 +209,71 @@ impl Drop for NoticeDrop {
     fn drop(&mut self) {
         let _ = self.0.try_send(());
     }
+}
+
+/// New requests need not wait for a relay that has gone silent, and streams get over it.
+#[tokio::test]
+async fn a_silent_relay_fails_requests_soon_and_its_streams_survive() {
+    let relay = MockRelay::start(|request: Request<Incoming>| async {
+        if request.method() == Method::CONNECT { echo(request) } else { std::future::pending().await }
+    });
+    let road = Road::to(&relay.endpoint.quic).await;
+    let endpoint = RelayEndpoint { quic: road.address.clone(), ..relay.endpoint.clone() };
+    let link = Link::dial(&endpoint, relay.identity.clone()).await.unwrap();
+    let stream = link.connect(&db(), 5432, &bearer()).await.unwrap();
+    let (mut user, local) = tokio::io::duplex(100);
+    let (from_local, to_local) = tokio::io::split(local);
+    let spliced = tokio::spawn(stream.splice(from_local, to_local));
+    road.open.store(false, Ordering::SeqCst);
+    user.write_all(b"still there?").await.unwrap();
+    let began = std::time::Instant::now();
+    let problem = link.request(get("/")).await.err().unwrap();
+    assert_eq!(problem.code, Code::RelayUnreachable);
+    assert_eq!(link.closed().await.code, Code::RelayUnreachable);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    drop(link);
+    road.open.store(true, Ordering::SeqCst);
+    let mut answer = [0; 12];
+    user.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"still there?");
+    drop(user);
+    spliced.await.unwrap().unwrap();
+}
+
+/// A way to the relay that can be shut without anybody being told.
+struct Road {
+    address: String,
+    open: Arc<AtomicBool>,
+}
+
+impl Road {
+    async fn to(relay: &str) -> Self {
+        let (near, far) = (local_udp().await, local_udp().await);
+        far.connect(relay).await.unwrap();
+        let (address, open) = (near.local_addr().unwrap().to_string(), Arc::new(AtomicBool::new(true)));
+        let passes = open.clone();
+        tokio::spawn(async move {
+            let (mut up, mut down, mut agent) = ([0; 2000], [0; 2000], None);
+            loop {
+                tokio::select! {
+                    Ok((length, from)) = near.recv_from(&mut up) => {
+                        agent = Some(from);
+                        if passes.load(Ordering::SeqCst) {
+                            far.send(&up[..length]).await.unwrap();
+                        }
+                    }
+                    Ok(length) = far.recv(&mut down) => {
+                        if let Some(agent) = agent.filter(|_| passes.load(Ordering::SeqCst)) {
+                            near.send_to(&down[..length], agent).await.unwrap();
+                        }
+                    }
+                }
+            }
+        });
+        Self { address, open }
+    }
+}
+
+async fn local_udp() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }

@@ -201,6 +201,9 @@ fn refusal(mut problem: Problem, reader: Reader) -> Response<Body> {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Postern"));
     }
     headers.insert(headers::CODE, HeaderValue::from_static(problem.code.as_str()));
+    if let Ok(status) = HeaderValue::try_from(problem.proxy_status("postern")) {
+        headers.insert("proxy-status", status);
+    }
     if let Some(id) = problem.decision.and_then(|id| HeaderValue::try_from(id.as_str()).ok()) {
         headers.insert(headers::DECISION, id);
     }
