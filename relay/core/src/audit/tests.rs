@@ -147,6 +147,15 @@ fn a14_history_cannot_be_rewritten_without_the_key() {
 }
 
 #[test]
+fn a_line_with_another_number_is_found_even_if_its_hashes_fit() {
+    let (lines, chain) = log(2);
+    let body = format!("{{\"seq\":9,\"prev\":\"{}\",\"event\":\"decision\"", chain.head());
+    let hash = postern_protocol::binding::thumbprint(body.as_bytes());
+    let forged = format!("{body},\"hash\":\"{hash}\"}}");
+    assert_eq!(check(&[lines, vec![forged]].concat()).unwrap_err().line, 3);
+}
+
+#[test]
 fn a_cut_end_shows_against_a_remembered_checkpoint() {
     let (lines, _) = log(6);
     let remembered = |n: usize| {
