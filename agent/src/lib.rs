@@ -21,7 +21,7 @@ pub mod peer;
 pub mod posture;
 pub mod secrets;
 pub mod state_dir;
-pub mod uplink;
 #[cfg(test)]
 mod testing;
+pub mod uplink;
 mod web;
