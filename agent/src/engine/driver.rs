@@ -26,6 +26,9 @@ use tokio::task::AbortHandle;
 /// Timers stand still while some systems sleep: this often the driver looks whether the clock went on without it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// How long a shutdown waits for secrets to be safe.
+const SECRETS_LIMIT: Duration = Duration::from_secs(3);
+
 /// What the driver is told.
 pub(super) enum Message {
     Login { request: Box<LoginRequest>, steps: mpsc::Sender<LoginEvent> },
@@ -131,6 +134,7 @@ impl Driver {
             }
             match message {
                 Some(Message::Shutdown { reply }) => {
+                    self.finish_secrets().await;
                     self.stop();
                     let _ = reply.send(());
                     break;
@@ -248,6 +252,19 @@ impl Driver {
 
     pub(super) fn inbox(&self) -> Option<mpsc::Sender<Message>> {
         self.inbox.upgrade()
+    }
+
+    /// Lets a refresh and a save that are under way come to their end: a refresh token that is spent, or replaced and not
+    /// yet kept, would cost the user a sign-in.
+    async fn finish_secrets(&mut self) {
+        let until = tokio::time::Instant::now() + SECRETS_LIMIT;
+        while self.tasks.values().any(|running| matches!(running.task, Task::Refresh | Task::Save)) {
+            match tokio::time::timeout_at(until, self.messages.recv()).await {
+                Ok(Some(Message::Done { ticket, outcome })) => self.done(ticket, outcome),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
     }
 
     fn stop(&mut self) {

@@ -64,6 +64,17 @@ async fn a_restart_resumes_from_the_keyring_without_a_sign_in() {
     assert_eq!(office.enrolments(), 1);
 }
 
+#[tokio::test]
+async fn stopping_right_after_a_sign_in_loses_nothing() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    agent.stop().await;
+    let again = office.agent().await;
+    status_when(&again.engine, |status| status.state == State::Online).await;
+    assert_eq!(office.enrolments(), 1);
+}
+
 /// A20: without a usable keyring the question comes before the browser, and nothing is written anywhere.
 #[tokio::test]
 async fn a20_no_keyring_is_told_first_and_memory_is_used_only_if_agreed() {
