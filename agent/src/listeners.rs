@@ -4,6 +4,7 @@ mod forward;
 mod http;
 mod page;
 mod ports;
+mod screen;
 mod tcp;
 
 use crate::config::Config;

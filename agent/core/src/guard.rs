@@ -4,6 +4,10 @@
 //! cannot forge `Origin`, `Sec-Fetch-*` or the origin in `Referer`. And a browser sends at least one of them with
 //! whatever a page could exploit: every request that changes state and every one whose answer the page could read.
 
+mod opening;
+
+pub use opening::Opening;
+
 use postern_protocol::{AppName, Code};
 
 /// A header that may occur once.
@@ -79,64 +83,6 @@ pub fn judge(asked: &Asked<'_>, port: u16) -> Verdict {
         Relation::Foreign => Verdict::Refuse(Code::CrossSite, "the request comes from another site"),
         Relation::Malformed => Verdict::Refuse(Code::RequestInvalid, "a header occurs twice or is not text"),
     }
-}
-
-/// Do the first bytes to a `tcp` app come from a web page that may not reach it? A browser can be made to send a
-/// request to any port, and many a protocol takes what it understands of one and skips the rest.
-///
-/// Bytes that no browser sends pass, whatever they are.
-pub fn from_foreign_page(opening: &[u8], port: u16) -> bool {
-    let Some((asked, agent)) = request_in(opening) else { return false };
-    let by_browser = asked.origin != Field::Absent || asked.site != Field::Absent || agent.starts_with("Mozilla/");
-    if !by_browser {
-        return false;
-    }
-    // No name but these leads here unless it was rebound.
-    match asked.host {
-        Field::One(authority) => match name_of(authority, port) {
-            Some(host @ ("127.0.0.1" | "localhost")) => !matches!(relation(&asked, host, port), Relation::Own),
-            _ => true,
-        },
-        Field::Absent | Field::Invalid => true,
-    }
-}
-
-/// The HTTP/1 request that `bytes` begin with, if they do, and its `User-Agent`.
-fn request_in(bytes: &[u8]) -> Option<(Asked<'_>, &str)> {
-    let text = match str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => str::from_utf8(bytes.get(..error.valid_up_to())?).ok()?,
-    };
-    let (head, _) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
-    let (line, headers) = head.split_once("\r\n")?;
-    let (method, rest) = line.split_once(' ')?;
-    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) || !rest.contains(" HTTP/1.") {
-        return None;
-    }
-    let field = |wanted: &str| {
-        let named = headers.split("\r\n").filter_map(|line| line.split_once(':'));
-        let mut values = named.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim());
-        match (values.next(), values.next()) {
-            (None, _) => Field::Absent,
-            (Some(value), None) => Field::One(value),
-            (Some(_), Some(_)) => Field::Invalid,
-        }
-    };
-    let agent = match field("user-agent") {
-        Field::One(agent) => agent,
-        Field::Absent | Field::Invalid => "",
-    };
-    let asked = Asked {
-        method,
-        host: field("host"),
-        target: None,
-        origin: field("origin"),
-        referer: Field::Absent,
-        site: field("sec-fetch-site"),
-        mode: Field::Absent,
-        dest: Field::Absent,
-    };
-    Some((asked, agent))
 }
 
 enum Relation {

@@ -125,47 +125,6 @@ fn a_link_from_elsewhere_asks_the_user_first_but_one_on_our_list_does_not() {
     }
 }
 
-/// A18: a page cannot speak to a `tcp` app by way of an HTTP request, under whatever name.
-#[test]
-fn a18_a_page_cannot_open_a_tcp_app() {
-    const CHROME: &str = "User-Agent: Mozilla/5.0 Chrome\r\n";
-    let own = "Host: 127.0.0.1:8700\r\n";
-    for (foreign, headers) in [
-        (true, format!("{own}{CHROME}Origin: https://evil.example\r\n")),
-        (true, format!("{own}Origin: null\r\n")),
-        (true, format!("{own}{CHROME}Sec-Fetch-Site: cross-site\r\n")),
-        (true, format!("{own}{CHROME}Sec-Fetch-Site: same-site\r\n")),
-        (true, format!("Host: evil.example:8700\r\n{CHROME}")),
-        (true, format!("Host: evil.example:8700\r\n{CHROME}Sec-Fetch-Site: same-origin\r\n")),
-        (true, CHROME.to_owned()),
-        (false, format!("{own}{CHROME}Sec-Fetch-Site: none\r\n")),
-        (false, format!("{own}{CHROME}Sec-Fetch-Site: same-origin\r\nOrigin: http://127.0.0.1:8700\r\n")),
-        (false, format!("Host: localhost:8700\r\n{CHROME}")),
-        (false, "Host: docker.example\r\nUser-Agent: curl/8\r\n".to_owned()),
-        (false, own.to_owned()),
-    ] {
-        for opening in
-            [format!("POST /x HTTP/1.1\r\n{headers}\r\nFLUSHALL\r\n"), format!("GET / HTTP/1.1\r\n{headers}")]
-        {
-            assert_eq!(from_foreign_page(opening.as_bytes(), PORT), foreign, "{opening}");
-        }
-    }
-}
-
-#[test]
-fn other_protocols_pass() {
-    for opening in [
-        &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
-        b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
-        b"\x16\x03\x01\x02\x00\x01",
-        b"*1\r\n$4\r\nPING\r\n",
-        b"EHLO x\r\nOrigin: https://evil.example\r\n",
-        b"",
-    ] {
-        assert!(!from_foreign_page(opening, PORT), "{opening:?}");
-    }
-}
-
 #[test]
 fn methods_that_proxies_abuse_are_refused() {
     for method in ["CONNECT", "TRACE"] {
@@ -201,13 +160,6 @@ proptest! {
             Verdict::Ask(place) => prop_assert!(false, "asked for {:?}", place),
             Verdict::Refuse(code, _) => prop_assert_eq!(code, Code::HostRefused),
         }
-    }
-
-    /// A30: no opening makes it panic.
-    #[test]
-    fn a30_any_bytes_open_or_not(bytes: Vec<u8>, headers in "(.{0,20}\r\n){0,4}") {
-        from_foreign_page(&bytes, PORT);
-        from_foreign_page(format!("GET / HTTP/1.1\r\n{headers}").as_bytes(), PORT);
     }
 
     /// A30: nothing panics, and only GET and HEAD navigations ever ask the user.
