@@ -108,6 +108,10 @@ mod tests {
         ] {
             assert!(uses(whole).all, "{whole}");
         }
+        let mut joined = only(&["path"]);
+        joined.join(&uses("context == context"));
+        joined.join(&only(&["host"]));
+        assert!(joined.has("acr"), "and it stays everything");
         let both =
             "permit(principal, action, resource) unless { context.host == \"a\" } when { context.acr == \"b\" };";
         assert_eq!(Uses::of(&both.parse().unwrap()), only(&["host", "acr"]));
