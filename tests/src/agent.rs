@@ -5,13 +5,14 @@ use crate::client::{Reply, get, http};
 use crate::keyring::Keyring;
 use crate::process::{Output, Process, run};
 use crate::relay::Relay;
-use crate::wait::eventually;
+use crate::wait::WAIT;
 use crate::world::World;
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::process::Command;
 
 /// An agent, `postern agent run`, with a state directory of its own.
@@ -116,11 +117,19 @@ impl Agent {
 
     /// Waits until the agent's state is `state`.
     pub async fn reaches(&self, state: &str) -> Value {
-        eventually(&format!("{} is {state}", self.name), async || {
-            let status = self.status().await;
-            (status["state"] == state).then_some(status)
-        })
-        .await
+        let mut last = Value::Null;
+        let asking = async {
+            loop {
+                last = self.status().await;
+                if last["state"] == state {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let reached = tokio::time::timeout(WAIT, asking).await;
+        assert!(reached.is_ok(), "{} is not {state} after {WAIT:?}: {last}", self.name);
+        last
     }
 
     /// Its HTTP listener.

@@ -162,6 +162,10 @@ async fn a55_hostile_text_in_logged_fields_is_escaped_and_no_secret_is_logged() 
         .post("/enroll", &json!({"csr": canary, "token": format!("{canary}{hostile}"), "device_name": hostile}))
         .await;
     quic.send(exchange(device.exchange_form(&canary))).await.unwrap();
+    // What a terminal obeys need not be a control character; this one is recorded as the path that was refused.
+    let reversed = quic.raw(&device.head("GET /\u{202e}\u{2028}\u{85} HTTP/1.1", "wiki", "")).await;
+    assert_eq!(postern_tests::client::status_of(&reversed), Some(400));
+    site.relay.audited("a path that is none", |record| record["code"] == "path_ambiguous").await;
     quic.raw(format!("GET /\x1b[2J HTTP/1.1\r\nhost: {canary}\r\n\r\n").as_bytes()).await;
 
     site.relay.audited("all of it", |record| record["code"] == "token_invalid").await;
