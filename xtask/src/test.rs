@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and every test, in the order of how soon they fail.
 
 use crate::packages::{CURL, Consent, DBUS, KEYRING, NGINX, NODEJS, NPM, POSTGRES, PSQL, SECRET_TOOL, install};
-use crate::run::{Failure, Outcome, build_programs, cargo, output, path_with, run, run_reading, target};
+use crate::run::{Failure, Outcome, cargo, output, path_with, run, run_reading, target};
 use crate::{node, run::shown};
 use clap::ValueEnum;
 use std::process::Command;
@@ -74,16 +74,21 @@ impl Test {
                 run(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
             }
             Step::Deny => deny(self.online)?,
-            Step::Build => build_programs("dev")?,
+            Step::Build => build_all()?,
             Step::Test => return tests(tally),
             Step::Demo => {
                 install(&[DBUS, KEYRING], Consent::Given)?;
-                build_programs("dev")?;
+                build_all()?;
                 run(Command::new(target()?.join("debug/postern-demo")).arg("--once"))?;
             }
         }
         Ok(String::new())
     }
+}
+
+/// Programs and tests in one build: apart, their dependencies would differ in features and be built twice.
+fn build_all() -> Outcome {
+    run(&mut cargo(&["build", "--locked", "--workspace", "--all-targets"]))
 }
 
 fn deny(online: bool) -> Outcome {
@@ -99,7 +104,7 @@ fn tests(tally: &mut Tally) -> Outcome<String> {
     // Debian starts nginx and postgresql as services when it installs them; the tests start their own beside them.
     install(&[CURL, DBUS, KEYRING, SECRET_TOOL, NGINX, POSTGRES, PSQL, NODEJS, NPM], Consent::Given)?;
     let node = node::prepare()?;
-    build_programs("dev")?;
+    build_all()?;
     let mut command = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     command.envs(node.as_deref().map(|node| ("PATH", path_with(node))));
     println!("{}", shown(&command));
