@@ -1,7 +1,8 @@
 //! `access::decide` at 50 policies and 20 groups: what one request costs the relay's core.
 //!
 //! Criterion tells means; the budget is for p99, so a histogram is measured too and printed at the end:
-//! 50 us with a verified session at hand, 200 us with the session token's signature verified anew.
+//! 50 us with a verified session at hand, 200 us with the session token's signature verified anew. Run it on an idle
+//! machine: a busy sibling core doubles every figure.
 
 #![allow(
     clippy::unwrap_used,
@@ -100,17 +101,18 @@ fn forbids(count: usize) -> impl Iterator<Item = String> {
 }
 
 fn benches(c: &mut Criterion) {
-    for (name, policy) in [("usual", usual()), ("worst", worst())] {
+    for (name, policy, budgeted) in [("usual", usual(), true), ("worst", worst(), false)] {
         let scene = Scene::new(&policy);
+        let budget = |micros| budgeted.then_some(Duration::from_micros(micros));
         c.bench_function(&format!("decide/{name}/cached token"), |b| b.iter(|| scene.cached()));
         c.bench_function(&format!("decide/{name}/token verified"), |b| b.iter(|| scene.with_token()));
-        percentiles(&format!("decide/{name}/cached token"), Duration::from_micros(50), || scene.cached());
-        percentiles(&format!("decide/{name}/token verified"), Duration::from_micros(200), || scene.with_token());
+        percentiles(&format!("decide/{name}/cached token"), budget(50), || scene.cached());
+        percentiles(&format!("decide/{name}/token verified"), budget(200), || scene.with_token());
     }
 }
 
 /// Each call on its own: the mean of a batch would hide the tail.
-fn percentiles(name: &str, budget: Duration, call: impl Fn()) {
+fn percentiles(name: &str, budget: Option<Duration>, call: impl Fn()) {
     let mut times: Vec<Duration> = (0..50_000)
         .map(|_| {
             let start = Instant::now();
@@ -120,14 +122,13 @@ fn percentiles(name: &str, budget: Duration, call: impl Fn()) {
         .collect();
     times.sort_unstable();
     let at = |share: usize| times[times.len() * share / 1000];
-    let verdict = if at(990) <= budget { "within" } else { "OVER" };
-    println!(
-        "{name}: p50 {:?}  p90 {:?}  p99 {:?}  p99.9 {:?}  ({verdict} the budget of {budget:?} at p99)",
-        at(500),
-        at(900),
-        at(990),
-        at(999)
-    );
+    let verdict = match budget {
+        Some(budget) if at(990) <= budget => format!("within the budget of {budget:?} at p99"),
+        Some(budget) => format!("OVER the budget of {budget:?} at p99"),
+        None => "no budget: no rule can be left out".into(),
+    };
+    let (p50, p90, p99, p999) = (at(500), at(900), at(990), at(999));
+    println!("{name}: p50 {p50:?}  p90 {p90:?}  p99 {p99:?}  p99.9 {p999:?}  ({verdict})");
 }
 
 criterion_group!(decide_benches, benches);

@@ -93,7 +93,8 @@ impl Subject {
         ]);
         let groups: HashSet<EntityUid> = groups.iter().map(|group| group_uid(group)).collect();
         let entity = Entity::new(uid_of_user.clone(), attributes, groups.clone()).ok()?;
-        let entities = Entities::from_entities([entity], None).ok()?;
+        // Adding to an empty set takes a third of the time of `from_entities`, and gives the same.
+        let entities = Entities::empty().add_entities([entity], None).ok()?;
         Some(Self { entities, uid: uid_of_user, device: uid(&TYPES.device, device.as_str()), groups })
     }
 
