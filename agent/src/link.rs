@@ -14,7 +14,7 @@ use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
-use pool::Pool;
+use pool::{Pool, Purpose};
 use postern_protocol::discovery::RelayEndpoint;
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
 use rustls::pki_types::CertificateDer;
@@ -65,23 +65,32 @@ impl Link {
         Ok(link)
     }
 
-    /// Sends a request and returns the answer once its head is here. Dropping the future resets the stream.
+    /// Sends an app's request and returns the answer once its head is here. Dropping the future resets the stream.
     ///
     /// A refusal by the relay is an answer too: see [`problem_in`].
     pub async fn request(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+        self.send(Purpose::App, request).await
+    }
+
+    /// The same for what keeps the session alive: it gets a stream even when apps use all that they may.
+    pub async fn control(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+        self.send(Purpose::Control, request).await
+    }
+
+    async fn send(&self, purpose: Purpose, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         tokio::select! {
             biased;
             () = self.lost.cancelled() => Err(silent()),
-            answer = self.exchange(request) => answer,
+            answer = self.exchange(purpose, request) => answer,
         }
     }
 
-    async fn exchange(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+    async fn exchange(&self, purpose: Purpose, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         loop {
-            let (mut sender, reused) = self.pool.take().await?;
+            let (mut sender, reused) = self.pool.take(purpose).await?;
             let mut failure = match sender.try_send_request(request).await {
                 Ok(response) => {
-                    self.pool.put(sender);
+                    self.pool.put(purpose, sender);
                     return Ok(response);
                 }
                 Err(failure) => failure,

@@ -36,6 +36,7 @@ pub(crate) struct MockRelay {
     pub(crate) device_ca: Arc<Authority>,
     /// Streams that agents opened.
     pub(crate) streams: Arc<AtomicUsize>,
+    server_ca: Authority,
     connections: Connections,
     quic: quinn::Endpoint,
 }
@@ -51,6 +52,15 @@ impl MockRelay {
         B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         Self::start_for(Arc::new(Authority::new()), answer)
+    }
+
+    /// Permits only so many streams at a time on connections from now on.
+    pub(crate) fn permit_streams(&self, most: u32) {
+        let mut config = server_config(&self.server_ca, &self.device_ca);
+        let mut transport = quinn::TransportConfig::default();
+        transport.max_concurrent_bidi_streams(most.into());
+        config.transport_config(Arc::new(transport));
+        self.quic.set_server_config(Some(config));
     }
 
     /// The same for devices that this authority vouches for.
@@ -71,7 +81,8 @@ impl MockRelay {
             server_name: NAME.into(),
             ca_pem: server_ca.pem.clone(),
         };
-        Self { endpoint, identity: device_ca.identity("device"), device_ca, streams, connections, quic }
+        let identity = device_ca.identity("device");
+        Self { endpoint, identity, device_ca, streams, server_ca, connections, quic }
     }
 
     pub(crate) async fn dial(&self) -> Arc<Link> {

@@ -173,7 +173,7 @@ pub(super) async fn ask(
         None => full(""),
     };
     let request = request.body(body).map_err(|error| malformed(&error.to_string()))?;
-    let answer = tokio::time::timeout(ANSWER_LIMIT, link.request(request)).await;
+    let answer = tokio::time::timeout(ANSWER_LIMIT, link.control(request)).await;
     let late = |_| Problem::new(Code::RelayUnreachable).detail(format!("no answer to {path} in time"));
     let answer = problem_in(answer.map_err(late)??).await?;
     if answer.status().is_success() {

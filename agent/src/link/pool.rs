@@ -1,4 +1,9 @@
 //! The HTTP/1.1 streams of a connection: opened when needed, kept a little while for the next request.
+//!
+//! The relay bounds how many there are at a time. Some are kept back from apps, so that a session is renewed however
+//! many downloads run: [`Reserve`].
+
+mod reserve;
 
 use super::stream::QuicStream;
 use super::{Body, cause};
@@ -6,6 +11,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use postern_protocol::{Code, MAX_HEADER_BYTES, Problem};
+use reserve::Reserve;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,8 +22,18 @@ const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free stream when the relay permits no more.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
+/// Whom a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An app's request or stream.
+    App,
+    /// What keeps the session alive: apps never take the last streams from it.
+    Control,
+}
+
 pub(super) struct Pool {
     connection: quinn::Connection,
+    reserve: Reserve,
     /// The most recently used last.
     idle: Mutex<Vec<Idle>>,
 }
@@ -29,21 +45,27 @@ struct Idle {
 
 impl Pool {
     pub(super) fn start(connection: quinn::Connection) -> Arc<Self> {
-        let pool = Arc::new(Self { connection, idle: Mutex::new(Vec::new()) });
+        let pool = Arc::new(Self { reserve: Reserve::of(connection.clone()), connection, idle: Mutex::default() });
         tokio::spawn(prune_now_and_then(Arc::downgrade(&pool)));
         pool
     }
 
     /// A stream that can take a request, and whether it has carried one before.
-    pub(super) async fn take(&self) -> Result<(SendRequest<Body>, bool), Problem> {
-        if let Some(sender) = self.take_idle() {
+    pub(super) async fn take(&self, purpose: Purpose) -> Result<(SendRequest<Body>, bool), Problem> {
+        if purpose == Purpose::App
+            && let Some(sender) = self.take_idle()
+        {
             return Ok((sender, true));
         }
-        Ok((self.open().await?, false))
+        Ok((self.open(purpose).await?, false))
     }
 
     /// Keeps a stream for the next request once it is through with this one.
-    pub(super) fn put(self: &Arc<Self>, mut sender: SendRequest<Body>) {
+    pub(super) fn put(self: &Arc<Self>, purpose: Purpose, mut sender: SendRequest<Body>) {
+        // Not one of control's: an app that took it over would shrink the reserve. It ends, and its place is free.
+        if purpose == Purpose::Control {
+            return;
+        }
         if sender.is_ready() {
             return self.keep(sender);
         }
@@ -74,8 +96,8 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> Result<SendRequest<Body>, Problem> {
-        let opened = tokio::time::timeout(OPEN_LIMIT, self.connection.open_bi()).await;
+    async fn open(&self, purpose: Purpose) -> Result<SendRequest<Body>, Problem> {
+        let opened = tokio::time::timeout(OPEN_LIMIT, self.reserve.take(purpose)).await;
         let (send, recv) = opened
             .map_err(|_| Problem::new(Code::RateLimited).detail("the relay permits no more streams at a time"))?
             .map_err(|error| cause::of_connection(&error))?;

@@ -277,3 +277,31 @@ impl Road {
 async fn local_udp() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }
+
+/// However many streams apps hold, what keeps the session alive gets one; and it gives back what it took.
+#[tokio::test]
+async fn apps_cannot_take_the_last_streams_from_control() {
+    let relay = MockRelay::start(|request: Request<Incoming>| async {
+        if request.method() == Method::CONNECT { echo(request) } else { Response::new(full("answer")) }
+    });
+    relay.permit_streams(10);
+    let link = relay.dial().await;
+    let (db, bearer) = (db(), bearer());
+    let hungry = futures_util::future::join_all((0..20).map(|_| link.connect(&db, 5432, &bearer)));
+    let control = async {
+        // More often than streams are kept back: each is free again after its answer.
+        for _ in 0..20 {
+            let answer = link.control(get("/session")).await.unwrap();
+            assert_eq!(read_body(answer.into_body(), 100).await.unwrap(), "answer");
+        }
+        // Several at once, too.
+        let asked = (0..4).map(|_| link.control(get("/session")));
+        assert!(futures_util::future::join_all(asked).await.iter().all(Result::is_ok));
+    };
+    tokio::select! {
+        biased;
+        _ = hungry => panic!("more streams than the relay permits"),
+        () = control => {}
+    }
+    assert_eq!(link.request(get("/")).await.unwrap().status(), 200, "an app goes on as soon as another ends");
+}

@@ -225,6 +225,8 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
 }
 
 fn limits(mut section: Section<'_>) -> Limits {
+    // Agents keep four streams back for what keeps a session alive.
+    let streams_per_connection = section.number("streams_per_connection", 8, 20_000).unwrap_or(100);
     let mut number = |key, default: u32, most| {
         let value = section.number(key, 1, most).unwrap_or(default);
         NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN)
@@ -234,7 +236,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         burst: number("burst", 4_000, 1_000_000),
         enrolments_per_minute: number("enrolments_per_minute", 30, 100_000),
         connections: number("connections", 10_000, 1_000_000).get(),
-        streams_per_connection: number("streams_per_connection", 100, 20_000).get(),
+        streams_per_connection,
     };
     section.finish();
     limits
