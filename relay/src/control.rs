@@ -2,6 +2,7 @@
 
 use crate::body::{self, BoxError};
 use crate::enroll::{self, recorded};
+use crate::service::Peer;
 use crate::state::Relay;
 use crate::{gate, refusal, revoke, session};
 use bytes::Bytes;
@@ -15,17 +16,11 @@ use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::revocation::Target;
 use postern_relay_core::token::VerifiedSession;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Answers one request that named the relay itself.
-pub async fn handle(
-    relay: Arc<Relay>,
-    device: Arc<VerifiedDevice>,
-    source: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<body::Body> {
-    let caller = Caller { relay, device, source };
+pub async fn handle(peer: Arc<Peer>, request: Request<Incoming>) -> Response<body::Body> {
+    let caller = Caller(peer);
     let answer = match (request.method(), request.uri().path()) {
         (&Method::POST, SESSION) => caller.exchange(request).await,
         (&Method::DELETE, SESSION) => caller.sign_out(&request).await,
@@ -39,18 +34,14 @@ pub async fn handle(
 }
 
 /// Who asks.
-struct Caller {
-    relay: Arc<Relay>,
-    device: Arc<VerifiedDevice>,
-    source: SocketAddr,
-}
+struct Caller(Arc<Peer>);
 
 type Answer = Result<Response<body::Body>, Problem>;
 
 impl Caller {
     async fn exchange(&self, request: Request<Incoming>) -> Answer {
         let form = self.read(Event::SessionRenewal, request).await?;
-        let response = session::exchange(&self.relay, &self.device, self.source.ip(), &form).await?;
+        let response = session::exchange(&self.0, &form).await?;
         Ok(body::json(StatusCode::OK, &response))
     }
 
@@ -63,13 +54,13 @@ impl Caller {
             Ok(parsed) => parsed,
             Err(problem) => return self.refused(Event::CertificateRenewal, problem).await,
         };
-        let response = enroll::renew(&self.relay, &self.device, &session, self.source.ip(), parsed).await?;
+        let response = enroll::renew(&self.0, &session, parsed).await?;
         Ok(body::json(StatusCode::OK, &response))
     }
 
     async fn sign_out(&self, request: &Request<Incoming>) -> Answer {
         let session = self.session(Event::SignOut, request).await?;
-        revoke::revoke(&self.relay, Target::Session(session.session().clone()), Event::SignOut, "the agent").await?;
+        revoke::revoke(&self.0.relay, Target::Session(session.session().clone()), Event::SignOut, "the agent").await?;
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         Ok(response)
@@ -77,9 +68,10 @@ impl Caller {
 
     async fn apps(&self, request: &Request<Incoming>) -> Answer {
         let session = self.session(Event::Decision, request).await?;
-        let (snapshot, now) = (self.relay.snapshot.load_full(), self.relay.clock.now());
-        let posture = self.relay.postures.get(session.session());
-        match visible(&self.device, &session, self.source.ip(), posture.as_ref(), &snapshot, now) {
+        let Peer { relay, device, source, .. } = &*self.0;
+        let (snapshot, now) = (relay.snapshot.load_full(), relay.clock.now());
+        let posture = relay.postures.get(session.session());
+        match visible(device, &session, source.ip(), posture.as_ref(), &snapshot, now) {
             Ok(apps) => Ok(body::json(StatusCode::OK, &AppList { apps })),
             Err(denial) => self.refuse(denial.code).await,
         }
@@ -88,11 +80,11 @@ impl Caller {
     /// An answer that stays open. It ends when the session may no longer hear anything.
     async fn events(&self, request: &Request<Incoming>) -> Answer {
         let session = self.session(Event::Decision, request).await?;
-        let subscription = match self.relay.events.subscribe(session.session()) {
+        let subscription = match self.0.relay.events.subscribe(session.session()) {
             Ok(subscription) => subscription,
             Err(code) => return self.refuse(code).await,
         };
-        let listener = (self.relay.clone(), self.device.clone(), session, subscription, false);
+        let listener = (self.0.relay.clone(), self.0.device.clone(), session, subscription, false);
         let lines =
             futures_util::stream::unfold(listener, |(relay, device, session, mut subscription, over)| async move {
                 if over {
@@ -113,9 +105,10 @@ impl Caller {
 
     /// The caller's session, good now and on this very device.
     async fn session(&self, event: Event, request: &Request<Incoming>) -> Result<Arc<VerifiedSession>, Problem> {
-        let checked = gate::session(&self.relay, request.headers()).and_then(|session| {
-            check_identity(&self.device, &session, &self.relay.snapshot.load(), self.relay.clock.now())?;
-            match self.relay.limiter.check_key(session.session()) {
+        let Peer { relay, device, .. } = &*self.0;
+        let checked = gate::session(&self.0, request.headers()).and_then(|session| {
+            check_identity(device, &session, &relay.snapshot.load(), relay.clock.now())?;
+            match relay.limiter.check_key(session.session()) {
                 Ok(()) => Ok(session),
                 Err(_) => Err(Code::RateLimited),
             }
@@ -128,7 +121,7 @@ impl Caller {
 
     /// A control message's body. Reading it counts against the device, for it may cost a signature check.
     async fn read(&self, event: Event, request: Request<Incoming>) -> Result<Bytes, Problem> {
-        let read = match self.relay.limiters.control.check_key(self.device.id()) {
+        let read = match self.0.relay.limiters.control.check_key(self.0.device.id()) {
             Ok(()) => body::collect(request.into_body(), MAX_CONTROL_BYTES).await,
             Err(_) => Err(Problem::new(Code::RateLimited)),
         };
@@ -144,8 +137,9 @@ impl Caller {
 
     /// Records the refusal and returns it.
     async fn refused<T>(&self, event: Event, problem: Problem) -> Result<T, Problem> {
-        let record = Record::event(event, self.relay.clock.now()).of_device(self.device.id()).from(self.source.ip());
-        recorded(&self.relay, record, Err(problem), Some(&self.device)).await
+        let Peer { relay, device, source, .. } = &*self.0;
+        let record = Record::event(event, relay.clock.now()).of_device(device.id()).from(source.ip());
+        recorded(relay, record, Err(problem), Some(&self.0)).await
     }
 }
 

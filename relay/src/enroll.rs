@@ -3,6 +3,7 @@
 
 use crate::ca::Issued;
 use crate::clock::random;
+use crate::service::Peer;
 use crate::state::Relay;
 use crate::store::SignIn;
 use postern_protocol::binding;
@@ -34,34 +35,29 @@ pub async fn after_sign_in(relay: &Relay, source: IpAddr, request: EnrollRequest
 }
 
 /// `POST /enroll` over mTLS: another certificate for the key that made this connection.
-pub async fn renew(
-    relay: &Relay,
-    device: &VerifiedDevice,
-    session: &VerifiedSession,
-    source: IpAddr,
-    request: EnrollRequest,
-) -> Result<EnrollResponse, Problem> {
-    let record = Record::event(Event::CertificateRenewal, relay.clock.now()).from(source);
+pub async fn renew(peer: &Peer, session: &VerifiedSession, request: EnrollRequest) -> Result<EnrollResponse, Problem> {
+    let Peer { relay, device, source, .. } = peer;
+    let record = Record::event(Event::CertificateRenewal, relay.clock.now()).from(source.ip());
     let record = record.of_device(device.id()).of_session(session);
     let result = another(relay, device, session, request).await;
-    recorded(relay, record, result, Some(device)).await
+    recorded(relay, record, result, Some(peer)).await
 }
 
-/// `result`, recorded under a decision of its own: what cannot be recorded is not given out. `device` is the one whose
-/// connection it is; absent on the public listener.
+/// `result`, recorded under a decision of its own: what cannot be recorded is not given out, and a decision that is not
+/// in the log is not named. `peer` is at the other end; absent on the public listener.
 pub(crate) async fn recorded<T>(
     relay: &Relay,
     mut record: Record,
     result: Result<T, Problem>,
-    device: Option<&VerifiedDevice>,
+    peer: Option<&Peer>,
 ) -> Result<T, Problem> {
     let decision = relay.clock.decision_id();
     record.decision = Some(decision.clone());
     if let Err(problem) = &result {
-        let refusals = &relay.limiters.refusals;
-        let singly = match (device, record.source) {
-            (Some(device), _) => refusals.record_of(device.id()),
-            (None, source) => refusals.record_public(source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), problem.code),
+        let source = record.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let singly = match peer {
+            Some(peer) => peer.records_refusal(),
+            None => relay.limiters.refusals.record_public(source, problem.code),
         };
         if !singly {
             return result;
@@ -74,8 +70,9 @@ pub(crate) async fn recorded<T>(
     let written = relay.audit.record(record).await;
     match (result, written) {
         (Ok(value), Ok(())) => Ok(value),
-        (Err(problem), _) => Err(problem.decision(decision)),
-        (Ok(_), Err(unavailable)) => Err(Problem::from(unavailable).decision(decision)),
+        (Err(problem), Ok(())) => Err(problem.decision(decision)),
+        (Err(problem), Err(_)) => Err(problem),
+        (Ok(_), Err(unavailable)) => Err(unavailable.into()),
     }
 }
 

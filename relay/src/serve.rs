@@ -98,6 +98,7 @@ pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Resu
         }
     }
     helpers.abort();
+    summarise(&relay).await;
     let _unwritten = relay.audit.record(plain(Event::Stop, relay.clock.now(), broken.unwrap_or("drained"))).await;
     relay.audit.close().await;
     let _saved = tokio::time::timeout(DRAIN, saving).await;
@@ -250,11 +251,7 @@ async fn tidy(relay: &Relay) {
             }
             Err(error) => tracing::warn!(%error, "the store cannot be tidied"),
         }
-        let unrecorded = relay.limiters.refusals.take_unrecorded();
-        if unrecorded > 0 {
-            let detail = format!("{unrecorded} refusals were too many to record singly");
-            let _unwritten = relay.audit.record(plain(Event::Summary, relay.clock.now(), detail)).await;
-        }
+        summarise(relay).await;
         let ahead = relay.clock.ahead_of_system();
         if ahead > ASTRAY {
             let seconds = ahead.as_secs();
@@ -263,6 +260,15 @@ async fn tidy(relay: &Relay) {
                 "the system clock was set back; the relay's does not follow until it is restarted"
             );
         }
+    }
+}
+
+/// Records how many refusals have no record of their own.
+async fn summarise(relay: &Relay) {
+    let unrecorded = relay.limiters.refusals.take_unrecorded();
+    if unrecorded > 0 {
+        let detail = format!("{unrecorded} refusals were too many to record singly");
+        let _unwritten = relay.audit.record(plain(Event::Summary, relay.clock.now(), detail)).await;
     }
 }
 

@@ -30,6 +30,21 @@ pub struct Peer {
     pub device: Arc<VerifiedDevice>,
     /// Where it comes from.
     pub source: SocketAddr,
+    /// Ends the connection.
+    pub connection: Arc<Cut>,
+}
+
+impl Peer {
+    /// Is a refusal of this device to have a record of its own? If not, it is counted; far beyond that the connection
+    /// ends, so that a flood has to pay for a handshake each time.
+    pub(crate) fn records_refusal(&self) -> bool {
+        let refusals = &self.relay.limiters.refusals;
+        let singly = refusals.record_of(self.device.id());
+        if !singly && refusals.is_flood_of(self.device.id()) {
+            self.connection.cut_any(Code::RateLimited);
+        }
+        singly
+    }
 }
 
 /// What the requests on one stream share.
@@ -119,7 +134,7 @@ async fn end(stream: OnUpgrade) {
 async fn dispatch(stream: &Stream, request: Request<Incoming>) -> Response<Body> {
     let peer = &stream.peer;
     match check(stream, &request) {
-        Ok(Target::Control) => control::handle(peer.relay.clone(), peer.device.clone(), peer.source, request).await,
+        Ok(Target::Control) => control::handle(peer.clone(), request).await,
         Ok(Target::Http(app)) => http_app::answer(stream, request, app).await,
         Ok(Target::Connect(app, _)) => tcp_app::answer(stream, request, app).await,
         Err(problem) => refusal::response(&gate::refuse(peer, &request, problem).await),

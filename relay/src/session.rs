@@ -3,6 +3,7 @@
 use crate::clock::random;
 use crate::enroll::{check_registered, recorded, token_hash, token_kind, until};
 use crate::gate;
+use crate::service::Peer;
 use crate::state::Relay;
 use crate::store::Session;
 use postern_protocol::control::{
@@ -15,7 +16,6 @@ use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::provider::{Identity, TokenKind};
 use postern_relay_core::token::{SessionGrant, TokenError};
 use secrecy::{ExposeSecret as _, SecretString};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +23,12 @@ use std::time::Duration;
 const POSTURE_TEXT: usize = 128;
 
 /// Exchanges the token. The session token is given out only once the audit log has the record.
-pub async fn exchange(
-    relay: &Relay,
-    device: &VerifiedDevice,
-    source: IpAddr,
-    form: &[u8],
-) -> Result<SessionResponse, Problem> {
-    let mut record = Record::event(Event::SessionRenewal, relay.clock.now()).from(source).of_device(device.id());
+pub async fn exchange(peer: &Peer, form: &[u8]) -> Result<SessionResponse, Problem> {
+    let Peer { relay, device, source, .. } = peer;
+    let record = Record::event(Event::SessionRenewal, relay.clock.now());
+    let mut record = record.from(source.ip()).of_device(device.id());
     let result = renewed(relay, device, form, &mut record).await;
-    let (response, posture) = recorded(relay, record, result, Some(device)).await?;
+    let (response, posture) = recorded(relay, record, result, Some(peer)).await?;
     if let Some(posture) = posture {
         let report = PostureReport { posture, at: relay.clock.now() };
         relay.postures.insert(response.session.clone(), Arc::new(report));

@@ -78,6 +78,8 @@ pub struct Limiters {
     pub enrolments: DefaultKeyedRateLimiter<IpAddr>,
     /// Other requests of the public listener, per network.
     pub public: DefaultKeyedRateLimiter<IpAddr>,
+    /// Session tokens not seen before, per device: each costs a signature check.
+    pub tokens: DefaultKeyedRateLimiter<DeviceId>,
     /// Refusals that are recorded one by one.
     pub refusals: Refusals,
 }
@@ -88,6 +90,7 @@ pub struct Refusals {
     public: DefaultDirectRateLimiter,
     limited: DefaultKeyedRateLimiter<IpAddr>,
     devices: DefaultKeyedRateLimiter<DeviceId>,
+    floods: DefaultKeyedRateLimiter<DeviceId>,
     unrecorded: AtomicU64,
 }
 
@@ -102,6 +105,11 @@ impl Refusals {
     /// Is this refusal on a device's connection to be recorded? If not, it is counted.
     pub fn record_of(&self, device: &DeviceId) -> bool {
         self.count(self.devices.check_key(device).is_ok())
+    }
+
+    /// Has this device so many refusals beyond those that are recorded that its connection should end?
+    pub fn is_flood_of(&self, device: &DeviceId) -> bool {
+        self.floods.check_key(device).is_err()
     }
 
     /// How many were not recorded since this was asked last.
@@ -124,15 +132,19 @@ impl Limiters {
         const PUBLIC: Quota = per_second(200, 200);
         const REFUSALS: Quota = per_second(50, 1000);
         const REFUSALS_OF_ONE: Quota = per_second(20, 200);
+        const UNRECORDED_OF_ONE: Quota = per_second(200, 2000);
+        const TOKENS: Quota = per_second(20, 200);
         const LIMITED: Quota = per_second(1, 1);
         Self {
             control: DefaultKeyedRateLimiter::keyed(CONTROL),
             enrolments: DefaultKeyedRateLimiter::keyed(Quota::per_minute(limits.enrolments_per_minute)),
             public: DefaultKeyedRateLimiter::keyed(PUBLIC),
+            tokens: DefaultKeyedRateLimiter::keyed(TOKENS),
             refusals: Refusals {
                 public: DefaultDirectRateLimiter::direct(REFUSALS),
                 limited: DefaultKeyedRateLimiter::keyed(LIMITED),
                 devices: DefaultKeyedRateLimiter::keyed(REFUSALS_OF_ONE),
+                floods: DefaultKeyedRateLimiter::keyed(UNRECORDED_OF_ONE),
                 unrecorded: AtomicU64::new(0),
             },
         }
@@ -143,8 +155,10 @@ impl Limiters {
         self.control.retain_recent();
         self.enrolments.retain_recent();
         self.public.retain_recent();
+        self.tokens.retain_recent();
         self.refusals.limited.retain_recent();
         self.refusals.devices.retain_recent();
+        self.refusals.floods.retain_recent();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::assemble::assemble;
 use crate::clock::{Clock, random};
+use crate::service::Peer;
 use crate::state::Relay;
+use crate::transport::Cut;
 use crate::{config, control, init, public};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
@@ -264,7 +266,8 @@ impl TestRelay {
         let service = hyper::service::service_fn(move |request| {
             let (relay, verified) = (relay.clone(), verified.clone());
             let source = SocketAddr::from(([192, 0, 2, 1], 5));
-            async move { Ok::<_, Infallible>(control::handle(relay, verified, source, request).await) }
+            let peer = Peer { relay, device: verified, source, connection: Arc::new(Cut::new()) };
+            async move { Ok::<_, Infallible>(control::handle(Arc::new(peer), request).await) }
         });
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();

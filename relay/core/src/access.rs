@@ -111,9 +111,9 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// As it travels.
-    pub fn problem(&self, decision: &DecisionId) -> Problem {
-        Problem::new(self.code).decision(decision.clone()).advice(self.reason.clone(), self.fix.clone())
+    /// As it travels; the decision is named once it is recorded.
+    pub fn problem(&self) -> Problem {
+        Problem::new(self.code).advice(self.reason.clone(), self.fix.clone())
     }
 }
 

@@ -3,6 +3,7 @@
 mod cutting;
 mod hostile;
 mod http;
+mod refusals;
 mod tcp;
 mod transport;
 mod upstreams;

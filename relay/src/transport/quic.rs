@@ -210,7 +210,7 @@ async fn serve(relay: Arc<Relay>, connection: Connection, device: Arc<VerifiedDe
     if relay.snapshot.load().revocations.is_device(device.id()) {
         return close(&connection, Code::DeviceRevoked);
     }
-    let peer = Arc::new(Peer { relay, device, source: connection.remote_address() });
+    let peer = Arc::new(Peer { relay, device, source: connection.remote_address(), connection: cut.clone() });
     let mut room = Room { most: most_streams, permitted: FIRST_STREAMS.min(most_streams), tasks: TaskTracker::new() };
     loop {
         let accepted = tokio::select! {

@@ -216,7 +216,7 @@ fn a_refusal_speaks_the_authors_words_and_never_the_policy() {
     let admin = Case::asking(get("wiki", "/admin/users"));
     assert_eq!(denial(&admin).reason.as_deref(), Some("Only editors administer."));
     assert_eq!(admin.decide().policies, ["wiki-admin"]);
-    let problem = serde_json::to_string(&denial(&admin).problem(&admin.request.id)).unwrap();
+    let problem = serde_json::to_string(&denial(&admin).problem()).unwrap();
     assert!(!problem.contains("wiki-admin") && !problem.contains("forbid"), "{problem}");
 }
 
@@ -253,7 +253,7 @@ fn a46_no_spelling_of_a_path_slips_past_a_rule() {
 fn a_hidden_app_and_an_unknown_one_give_the_same_bytes() {
     let told = |case: &Case| {
         let decision = case.decide();
-        serde_json::to_string(&decision.outcome.unwrap_err().problem(&decision.id)).unwrap()
+        serde_json::to_string(&decision.outcome.unwrap_err().problem()).unwrap()
     };
     let stranger = |request: Request| {
         let mut case = Case::asking(request);

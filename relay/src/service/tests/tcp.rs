@@ -178,7 +178,12 @@ async fn any_byte_stream_will_do_for_a_transport() {
     let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
     let ada = world.device("ada").await;
     let device = Arc::new(ada.identity.device.clone());
-    let peer = Arc::new(Peer { relay: world.relay.clone(), device, source: "192.0.2.1:1".parse().unwrap() });
+    let peer = Arc::new(Peer {
+        relay: world.relay.clone(),
+        device,
+        source: "192.0.2.1:1".parse().unwrap(),
+        connection: Arc::default(),
+    });
     let (client, server) = tokio::io::duplex(4096);
     let cut = Arc::new(Cut::new());
     let served = tokio::spawn(service::serve(peer, server, cut));
