@@ -1,15 +1,13 @@
 //! A relay in a temporary directory, and devices to call it.
 
+use crate::assemble::assemble;
+use crate::clock::{self, Clock};
 use crate::config::{self, Config};
-use crate::identity_header::Assertions;
 use crate::keys::Keys;
-use crate::state::{Limiters, Relay, posture_map, token_cache};
+use crate::state::Relay;
 use crate::transport::{self, ResetKey, Tls};
-use crate::{audit_log::AuditLog, ca, clock, clock::Clock, events, init, provider::Provider, server_tls, store::Store};
-use crate::{streams, upstream};
-use arc_swap::ArcSwap;
+use crate::{init, server_tls};
 use bytes::Bytes;
-use governor::{DefaultKeyedRateLimiter, Quota};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -18,13 +16,11 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use postern_protocol::control::Posture;
 use postern_protocol::{ALPN_QUIC, Code, DeviceId, Problem, SessionId};
-use postern_relay_core::access::{PostureReport, Snapshot};
-use postern_relay_core::audit::CheckpointSigner;
+use postern_relay_core::access::PostureReport;
 use postern_relay_core::certificate::{VerifiedDevice, verify_device};
-use postern_relay_core::identity::AssertionSigner;
 use postern_relay_core::issuance::check_csr;
 use postern_relay_core::principal::PrincipalKey;
-use postern_relay_core::token::{SessionGrant, TokenRules, TokenSigner};
+use postern_relay_core::token::SessionGrant;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::RootCertStore;
@@ -104,41 +100,11 @@ impl World {
         let bound = transport::bind(config.listen.quic, tls, &ResetKey::new().unwrap(), &config.limits).unwrap();
         let addr = bound.local_addr();
         let issuer = "https://relay.corp.example".to_owned();
-        let rules = TokenRules { issuer: issuer.clone(), audience: "urn:postern:corp.example".into() };
-        let signer = TokenSigner::from_pkcs8(&keys.session, rules).unwrap();
-        let checkpoints = CheckpointSigner::from_pkcs8(&keys.audit).unwrap();
-        let quota = Quota::per_second(config.limits.requests_per_second).allow_burst(config.limits.burst);
-        let relay = Arc::new(Relay {
-            snapshot: ArcSwap::from_pointee(Snapshot {
-                revocations: Arc::default(),
-                policy: config.policy.clone(),
-                posture_max_age: Some(config.posture_max_age),
-                generation: 0,
-            }),
-            changes: tokio::sync::Mutex::default(),
-            sessions: token_cache(config.token_lifetime),
-            verifier: signer.verifier(),
-            signer,
-            assertions: Assertions::new(AssertionSigner::from_pkcs8(&keys.identity, issuer.clone()).unwrap()),
-            store: Store::open(&config.state_dir.join("postern.db")).await.unwrap(),
-            audit: AuditLog::open(&config.audit_file, checkpoints, None, clock.clone()).unwrap(),
-            postures: posture_map(Duration::from_secs(300)),
-            streams: streams::Registry::new(),
-            events: events::Hub::new(),
-            limiter: DefaultKeyedRateLimiter::keyed(quota),
-            limiters: Limiters::new(&config.limits),
-            upstreams: upstream::Pool::new(),
-            provider: Provider::new(&config.provider).unwrap(),
-            ca: Arc::new(ca::Embedded::new(keys.device_ca, config.trust_domain.clone(), Duration::from_secs(3600))),
-            draining: CancellationToken::new(),
-            issuer,
-            clock,
-            config,
-        });
+        let (relay, server_ca) = assemble(config, keys, issuer).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(bound.serve(relay.clone(), stop.clone()));
         let audit = relay.config.audit_file.clone();
-        Self { relay, addr, server_ca: keys.server_ca.certificate, audit, stop, _dir: dir }
+        Self { relay, addr, server_ca: server_ca.certificate, audit, stop, _dir: dir }
     }
 
     /// A device of its own for `subject`, who is in the group `staff`, with its connection and a session token.
