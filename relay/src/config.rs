@@ -99,6 +99,8 @@ pub struct ProviderConfig {
     pub resource: Option<String>,
     /// Fixed loopback port of the redirect.
     pub redirect_port: Option<u16>,
+    /// Must an ID token that enrols be bound to the device key by its nonce?
+    pub require_nonce: bool,
 }
 
 /// Limits.

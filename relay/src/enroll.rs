@@ -114,7 +114,7 @@ async fn sign_in(relay: &Relay, request: EnrollRequest, record: &mut Record) -> 
     let identity = relay.provider.verify(token, kind, FRESH, now).await?;
     record.principal = Some(identity.key.clone());
     match kind {
-        TokenKind::Id => check_binding(&identity, &request, &csr)?,
+        TokenKind::Id => check_binding(relay, &identity, &request, &csr)?,
         TokenKind::Access => check_registered(relay, &identity, &csr.thumbprint())?,
     }
     check_not_revoked(relay, &csr, &identity)?;
@@ -174,10 +174,15 @@ async fn another(
 }
 
 /// The nonce of the sign-in is the hash of this key and salt. A flow without a nonce sends no salt; then freshness
-/// and single use must do.
-fn check_binding(identity: &Identity, request: &EnrollRequest, csr: &CsrKey) -> Result<(), Problem> {
+/// and single use must do, unless the configuration wants a nonce.
+fn check_binding(relay: &Relay, identity: &Identity, request: &EnrollRequest, csr: &CsrKey) -> Result<(), Problem> {
     let bound = match (&identity.nonce, &request.salt) {
         (Some(nonce), Some(salt)) => binding::nonce(csr.spki_der(), salt).as_bytes().ct_eq(nonce.as_bytes()).into(),
+        (None, None) if relay.config.provider.require_nonce => {
+            let detail = "this relay takes no sign-in whose token has no nonce";
+            let fix = "Sign in through a browser on this device, without --device-code.".to_owned();
+            return Err(Problem::new(Code::IdentityTokenUnbound).detail(detail).advice(None, Some(fix)));
+        }
         (None, None) => true,
         _ => false,
     };

@@ -270,6 +270,24 @@ async fn a_flood_of_refusals_is_counted_not_recorded() {
     assert!(world.audit().iter().any(|record| record["event"] == "enrolment" && record["result"] == "allow"));
 }
 
+/// A25: a token that is bound to no key enrols none where the configuration wants it bound; one that is bound does.
+#[tokio::test]
+async fn a25_a_sign_in_without_a_nonce_can_be_refused() {
+    let mut world = TestRelay::new().await;
+    let file = world.home.join("relay.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("[provider]", "[provider]\nrequire_nonce = true");
+    std::fs::write(file, text).unwrap();
+    world.restart().await;
+    let device = TestDevice::new();
+    let mut by_code = device.enrolment(&world.idp.sign(&world.idp.claims("ada")));
+    by_code.as_object_mut().unwrap().remove("salt");
+    let refused = world.enrol(&by_code).await.problem();
+    assert_eq!(refused.code, Code::IdentityTokenUnbound);
+    assert!(refused.fix.unwrap().contains("--device-code"));
+    assert!(world.relay.store.devices().await.unwrap().is_empty());
+    world.enrol(&device.enrolment(&world.idp.id_token("ada", &device))).await.ok();
+}
+
 #[tokio::test]
 async fn a_service_account_needs_its_registered_key() {
     let (device, other) = (TestDevice::new(), TestDevice::new());

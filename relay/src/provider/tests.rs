@@ -15,6 +15,7 @@ fn provider(idp: &Idp) -> Provider {
         token_max_age: Duration::from_secs(900),
         resource: None,
         redirect_port: None,
+        require_nonce: false,
     })
     .unwrap_or_else(|problem| panic!("{problem}"))
 }
