@@ -162,6 +162,7 @@ scopes = ["openid", "profile", "email", "offline_access"]
 groups_claim = "groups"                         # the claim that lists a person's groups; absent means none
 token_max_age = "15m"                           # somebody disabled there is out within this time
 # resource = "https://relay.corp.example"       # `aud` of access tokens; service accounts need it
+# require_nonce = true                          # refuse sign-ins not bound to the device's key, as by device code
 # redirect_port = 8765                          # for a provider that insists on one exact redirect address
 
 [session]
@@ -178,7 +179,7 @@ requests_per_second = 2000          # per session
 burst = 4000
 enrolments_per_minute = 30          # per source address
 connections = 10000                 # per listener
-streams_per_connection = 100
+streams_per_connection = 1000       # 100 are permitted at first, more as they are used
 
 # The apps. An http app is at http://NAME.localhost:PORT/ on each person's machine; a tcp app on a port of its own.
 [[app]]

@@ -198,6 +198,7 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
     let resource = section.text("resource");
     let resource = section.parsed("resource", resource, shown_text, SHORTER).map(|found| found.value);
     let redirect_port = section.number("redirect_port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
+    let require_nonce = section.flag("require_nonce", false);
     section.finish();
     let scopes = match scopes {
         Some(scopes) => {
@@ -221,12 +222,13 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
         token_max_age,
         resource,
         redirect_port,
+        require_nonce,
     })
 }
 
 fn limits(mut section: Section<'_>) -> Limits {
     // Agents keep four streams back for what keeps a session alive.
-    let streams_per_connection = section.number("streams_per_connection", 8, 20_000).unwrap_or(100);
+    let streams_per_connection = section.number("streams_per_connection", 8, 20_000).unwrap_or(1_000);
     let mut number = |key, default: u32, most| {
         let value = section.number(key, 1, most).unwrap_or(default);
         NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN)

@@ -59,7 +59,7 @@ fn what_init_makes_passes_and_means_what_its_comments_say() {
     assert_eq!(config.audit_file, world.path("state/audit.jsonl"));
     assert_eq!(config.token_lifetime, Duration::from_secs(300));
     assert_eq!(config.certificate_lifetime, Duration::from_secs(86_400));
-    assert_eq!(config.limits.streams_per_connection, 100);
+    assert_eq!(config.limits.streams_per_connection, 1000);
     assert_eq!(config.policy.apps().iter().count(), 1);
     // The defaults that its comments show are the defaults.
     let text = std::fs::read_to_string(world.path("relay.toml")).unwrap();
@@ -107,6 +107,7 @@ fn every_kind_of_mistake_is_told_at_its_line() {
         (8, "`provider.scopes` must be a list", ("client_id", "scopes = \"openid\"\nclient_id")),
         (8, "\"soon\" is not a duration", ("client_id", "token_max_age = \"soon\"\nclient_id")),
         (8, "out of bounds", ("client_id", "token_max_age = \"2d\"\nclient_id")),
+        (8, "`provider.require_nonce` must be", ("client_id", "require_nonce = \"yes\"\nclient_id")),
         (8, "`provider.redirect_port` is out of bounds", ("client_id", "redirect_port = 70000\nclient_id")),
         (10, "`app.name`: ", ("\"wiki\"", "\"The Wiki\"")),
         (11, "there is no kind \"udp\"", ("\"http\"", "\"udp\"")),

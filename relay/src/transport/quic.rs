@@ -75,7 +75,7 @@ pub fn bind(addr: SocketAddr, tls: Tls, reset: &ResetKey, limits: &Limits) -> Re
 fn transport(limits: &Limits) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_STREAMS.min(limits.streams_per_connection)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(permit(FIRST_STREAMS, limits.streams_per_connection)))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
@@ -211,7 +211,8 @@ async fn serve(relay: Arc<Relay>, connection: Connection, device: Arc<VerifiedDe
         return close(&connection, Code::DeviceRevoked);
     }
     let peer = Arc::new(Peer { relay, device, source: connection.remote_address(), connection: cut.clone() });
-    let mut room = Room { most: most_streams, permitted: FIRST_STREAMS.min(most_streams), tasks: TaskTracker::new() };
+    let mut room =
+        Room { most: most_streams, permitted: permit(FIRST_STREAMS, most_streams), tasks: TaskTracker::new() };
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept_bi() => accepted,
@@ -239,10 +240,16 @@ impl Room {
     fn grow(&mut self, connection: &Connection) {
         let used = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX).saturating_add(1);
         if self.permitted < self.most && used >= self.permitted / 4 * 3 {
-            self.permitted = self.permitted.saturating_mul(2).min(self.most);
+            self.permitted = permit(self.permitted.saturating_mul(2), self.most);
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.permitted));
         }
     }
+}
+
+/// How many streams to permit where `wanted` would do. All, if little is left to the most: quinn does not announce a
+/// raise by less than an eighth.
+fn permit(wanted: u32, most: u32) -> u32 {
+    if wanted >= most / 4 * 3 { most } else { wanted }
 }
 
 async fn stream(peer: Arc<Peer>, send: quinn::SendStream, recv: quinn::RecvStream) {
@@ -253,5 +260,23 @@ async fn stream(peer: Arc<Peer>, send: quinn::SendStream, recv: quinn::RecvStrea
         () = service::serve(peer, io, cut) => {}
         // The device no longer wants the answer: nothing of it is worth finishing.
         () = abandoned => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_raise_is_large_enough_to_be_announced() {
+        for most in 1..=20_000 {
+            let mut permitted = permit(FIRST_STREAMS, most);
+            assert!(permitted <= FIRST_STREAMS * 4 / 3 + 4, "{most}");
+            while permitted < most {
+                let raised = permit(permitted * 2, most);
+                assert!(raised - permitted > raised / 8 && raised <= most, "{permitted} to {raised} of {most}");
+                permitted = raised;
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::upstreams::Upstream;
 use super::world::{Device, World, app, assert_refused, quic, soon, text};
 use crate::revoke;
+use futures_util::FutureExt as _;
 use postern_protocol::Code;
 use postern_relay_core::audit::Event;
 use postern_relay_core::revocation::Target;
@@ -137,18 +138,49 @@ async fn a_session_has_its_rate_and_a_device_its_connections() {
     assert!(connections[16].close_reason().is_none());
 }
 
-/// One device may open more streams than the first hundred, up to the configured number.
+/// One device may open more streams than the first hundred, as it uses them, up to the configured number.
 #[tokio::test]
 async fn streams_are_permitted_as_they_are_used() {
     let upstream = Upstream::tcp_echo().await;
-    let world = World::with(&[app("db", upstream.tcp_url(), "")], "streams_per_connection = 300").await;
+    let world = World::with(&[app("db", upstream.tcp_url(), "")], "streams_per_connection = 250").await;
+    let ada = world.device("ada").await;
+    let target = format!("db:{}", upstream.addr.port());
+    let mut unused = Vec::new();
+    for _ in 0..100 {
+        unused.push(permitted(&ada).expect("100 are permitted at first"));
+    }
+    assert!(permitted(&ada).is_none(), "and no more, as long as they are not used");
+    drop(unused);
+    let mut open = Vec::new();
+    for _ in 0..250 {
+        open.push(soon(ada.open(&target)).await.unwrap());
+    }
+    assert_eq!(world.relay.streams.len(), 250);
+    assert!(permitted(&ada).is_none(), "the configured number is the most");
+    // QUIC tells of room that became free in bundles.
+    open.truncate(200);
+    for _ in 0..20 {
+        open.push(soon(ada.open(&target)).await.unwrap());
+    }
+}
+
+/// A stream, if the relay permits one more now.
+fn permitted(device: &Device) -> Option<(quinn::SendStream, quinn::RecvStream)> {
+    device.connection.open_bi().now_or_never().map(Result::unwrap)
+}
+
+/// Without a word in the configuration a device has room for what a browser and its tools open.
+#[tokio::test]
+async fn a_connection_has_room_for_many_streams() {
+    let upstream = Upstream::tcp_echo().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
     let ada = world.device("ada").await;
     let target = format!("db:{}", upstream.addr.port());
     let mut open = Vec::new();
-    for _ in 0..250 {
-        open.push(ada.open(&target).await.unwrap());
+    for _ in 0..300 {
+        open.push(soon(ada.open(&target)).await.unwrap());
     }
-    assert_eq!(world.relay.streams.len(), 250);
+    assert_eq!(world.relay.streams.len(), 300);
 }
 
 /// A36, the part of it that is the transport's: without a usable device authority it does not listen.
