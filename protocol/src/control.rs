@@ -199,6 +199,22 @@ pub enum RelayEvent {
         /// The cause.
         code: Code,
     },
+    /// Streams were frozen: no byte passes until the user has signed in again.
+    Held {
+        /// The app they lead to.
+        app: AppName,
+        /// The decision that froze them.
+        decision: DecisionId,
+        /// The cause.
+        code: Code,
+        /// When they are cut if nothing is done.
+        until: Timestamp,
+    },
+    /// Frozen streams flow again.
+    Resumed {
+        /// The app they lead to.
+        app: AppName,
+    },
     /// The list of apps, or what is allowed, may have changed.
     AppsChanged,
     /// The relay is about to stop: open new streams elsewhere or later.

@@ -56,7 +56,7 @@ pub struct AuditLog {
 }
 
 enum Job {
-    Record(Box<Record>, oneshot::Sender<()>),
+    Records(Vec<Record>, oneshot::Sender<()>),
     Rotate(oneshot::Sender<Result<PathBuf, String>>),
     Close(oneshot::Sender<()>),
 }
@@ -95,8 +95,13 @@ impl AuditLog {
 
     /// Writes `record`. Resolves when the line is in the file.
     pub async fn record(&self, record: Record) -> Result<(), AuditUnavailable> {
+        self.record_all(vec![record]).await
+    }
+
+    /// Writes all of `records`, or none. Resolves when the lines are in the file.
+    pub async fn record_all(&self, records: Vec<Record>) -> Result<(), AuditUnavailable> {
         let (done, written) = oneshot::channel();
-        self.queue.try_send(Job::Record(Box::new(record), done)).map_err(|_| AuditUnavailable)?;
+        self.queue.try_send(Job::Records(records, done)).map_err(|_| AuditUnavailable)?;
         written.await.map_err(|_| AuditUnavailable)
     }
 
@@ -148,7 +153,7 @@ impl Writer {
             let (mut closing, mut rotating, mut waiting) = (None, None, Vec::new());
             match jobs.recv_timeout(SYNC) {
                 Ok(job) => std::iter::once(job).chain(jobs.try_iter()).take(BATCH).for_each(|job| match job {
-                    Job::Record(record, done) => waiting.push((*record, done)),
+                    Job::Records(records, done) => waiting.push((records, done)),
                     Job::Rotate(done) => rotating = Some(done),
                     Job::Close(done) => closing = Some(done),
                 }),
@@ -179,12 +184,12 @@ impl Writer {
     }
 
     /// Writes what waits and tells each caller; on failure the callers learn it by the dropped channel.
-    fn commit(&mut self, waiting: Vec<(Record, oneshot::Sender<()>)>) {
+    fn commit(&mut self, waiting: Vec<(Vec<Record>, oneshot::Sender<()>)>) {
         if waiting.is_empty() {
             return;
         }
         let (records, callers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-        if self.write(&records).is_ok() {
+        if self.write(&records.into_iter().flatten().collect::<Vec<_>>()).is_ok() {
             for caller in callers {
                 let _caller_went_away = caller.send(());
             }

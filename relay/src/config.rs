@@ -5,6 +5,7 @@
 mod checks;
 mod fault;
 mod load;
+mod on_lapse;
 mod reader;
 
 pub use checks::load_policy;

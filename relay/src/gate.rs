@@ -3,14 +3,14 @@
 use crate::identity_header::TokenHash;
 use crate::service::{self, Peer};
 use crate::state::Relay;
-use crate::streams::{Credentials, Live, Stream};
+use crate::streams::{Credentials, Live};
 use crate::transport::Cut;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
-use postern_protocol::{AppName, Code, DecisionId, Problem};
-use postern_relay_core::access::{self, Action, Permit, decide};
+use postern_protocol::{AppName, Code, Problem};
+use postern_relay_core::access::{self, Action, decide};
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::token::VerifiedSession;
@@ -98,36 +98,6 @@ pub fn issued(relay: &Relay, device: &VerifiedDevice, token: &str) {
     if let Ok((_, session)) = verify(relay, token, || Ok(())) {
         relay.streams.note(Credentials { session, device: Arc::new(device.clone()) });
     }
-}
-
-/// Decides a live stream anew, with the newest token and posture of its session.
-pub(crate) async fn recheck(relay: &Relay, stream: &Stream) -> Result<Permit, (DecisionId, Code)> {
-    let Credentials { session, device } = relay.streams.newest(stream);
-    let (snapshot, now) = (relay.snapshot.load_full(), relay.clock.now());
-    let id = relay.clock.decision_id();
-    let posture = relay.postures.get(session.session());
-    let asked = access::Request { id: id.clone(), within_rate: true, posture, ..stream.request.clone() };
-    let decision = decide(&device, &session, &asked, &snapshot, now);
-    let mut result = Record::decision(&device, &session, &asked, &decision, now);
-    if decision.outcome.is_err() {
-        result.event = Event::StreamCut;
-    }
-    let recorded = record(relay, result).await;
-    match (decision.outcome, recorded) {
-        (Ok(permit), Ok(())) => Ok(permit),
-        (Ok(_), Err(problem)) => Err((id, problem.code)),
-        (Err(denial), _) => Err((id, denial.code)),
-    }
-}
-
-/// Records that a stream was cut, under a decision of its own.
-pub(crate) async fn record_cut(relay: &Relay, stream: &Stream, code: Code) -> DecisionId {
-    let id = relay.clock.decision_id();
-    let asked = access::Request { id: id.clone(), ..stream.request.clone() };
-    let cut = Record::event(Event::StreamCut, relay.clock.now()).of_device(stream.device.id());
-    // The cut stands whether or not it can be recorded: it takes nothing that needs a record.
-    let _unavailable = record(relay, cut.of_session(&stream.session).asking(&asked).refused(code)).await;
-    id
 }
 
 fn asked(peer: &Peer, request: &Request<Incoming>, app: AppName) -> access::Request {

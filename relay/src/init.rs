@@ -195,6 +195,8 @@ groups = ["internal"]               # what policy.cedar calls AppGroup::"interna
 # kind = "tcp"
 # upstream = "tcp://127.0.0.1:5432"
 # description = "The database"
+# on_lapse = "hold"                 # a lapsed session freezes its streams until the user signed in again; default "cut"
+# hold_for = "10m"                  # for at most so long
 
 # A program that signs in by client credentials, with the key of its device.
 # [[service_account]]

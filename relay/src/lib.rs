@@ -25,6 +25,7 @@ pub mod log;
 pub mod provider;
 pub mod public;
 pub mod refusal;
+pub mod reverify;
 pub mod revoke;
 pub mod serve;
 pub mod server_tls;

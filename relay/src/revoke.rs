@@ -1,14 +1,15 @@
 //! Revocation: the new snapshot first, so that the very next request is refused; then the store, the streams, the log.
 
+use crate::reverify::{self, Cutback};
 use crate::state::Relay;
 use crate::store::{Store, StoreError};
-use crate::streams;
 use arc_swap::ArcSwap;
 use postern_protocol::control::RelayEvent;
 use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
 use postern_relay_core::access::Snapshot;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::principal::PrincipalKey;
+use postern_relay_core::registry::Scope;
 use postern_relay_core::revocation::{Revocations, Target};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -47,6 +48,11 @@ pub struct Receipt {
     pub sessions_ended: usize,
     /// Live streams and requests that it cut.
     pub streams_cut: usize,
+    /// Milliseconds from the acceptance of the revocation to the end of the last of them, both directions and the
+    /// upstream's socket.
+    pub slowest_ms: u64,
+    /// Those among them that had not ended after a second.
+    pub streams_unfinished: usize,
     /// Was it told to a running relay? If not, it holds from the next start on.
     pub live: bool,
 }
@@ -89,7 +95,7 @@ async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Res
     change(&relay.snapshot, |revocations| {
         revocations.insert(target.clone());
     });
-    let streams_cut = streams::cut(relay, &target.clone().into(), target.code()).await;
+    let round = reverify::begin(relay, &scope(&target)).await;
     let stored = relay.store.revoke(&target, at).await;
     let ended = stored.as_deref().unwrap_or_default();
     change(&relay.snapshot, |revocations| {
@@ -102,6 +108,7 @@ async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Res
         relay.events.send(session, RelayEvent::Revoked { code: target.code() });
     }
     let sessions_ended = ended.len();
+    let Cutback { cut: streams_cut, slowest, unfinished, .. } = round.finish(relay).await;
     let detail = match &stored {
         Ok(_) => format!("by {by}; sessions ended: {sessions_ended}; streams cut: {streams_cut}"),
         Err(_) => format!("by {by}; could not be stored; streams cut: {streams_cut}"),
@@ -112,7 +119,17 @@ async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Res
         Problem::from(error).detail(detail).advice(None, Some("Correct the store, then revoke again.".to_owned()))
     })?;
     recorded?;
-    Ok(Receipt { revoked: (&target).into(), at, sessions_ended, streams_cut, live: true })
+    let slowest_ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
+    let streams_unfinished = unfinished;
+    Ok(Receipt {
+        revoked: (&target).into(),
+        at,
+        sessions_ended,
+        streams_cut,
+        slowest_ms,
+        streams_unfinished,
+        live: true,
+    })
 }
 
 /// Takes the revocation of a principal or device back. False: there was none.
@@ -133,7 +150,24 @@ pub async fn restore(relay: &Relay, target: Target) -> Result<bool, Problem> {
 /// Revokes in the store of a relay that does not run.
 pub async fn revoke_stored(store: &Store, target: Target, at: Timestamp) -> Result<Receipt, StoreError> {
     let ended = store.revoke(&target, at).await?;
-    Ok(Receipt { revoked: (&target).into(), at, sessions_ended: ended.len(), streams_cut: 0, live: false })
+    Ok(Receipt {
+        revoked: (&target).into(),
+        at,
+        sessions_ended: ended.len(),
+        streams_cut: 0,
+        slowest_ms: 0,
+        streams_unfinished: 0,
+        live: false,
+    })
+}
+
+/// The streams that a target's revocation concerns.
+fn scope(target: &Target) -> Scope {
+    match target {
+        Target::Principal(key) => Scope::Principal(key.clone()),
+        Target::Device(id) => Scope::Device(id.clone()),
+        Target::Session(id) => Scope::Session(id.clone()),
+    }
 }
 
 /// `record`, naming its target.

@@ -3,6 +3,7 @@
 use crate::clock::random;
 use crate::enroll::{check_registered, recorded, token_hash, token_kind, until};
 use crate::gate;
+use crate::reverify::reverify;
 use crate::service::Peer;
 use crate::state::Relay;
 use crate::store::Session;
@@ -14,6 +15,7 @@ use postern_relay_core::access::PostureReport;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::provider::{Identity, TokenKind};
+use postern_relay_core::registry::Scope;
 use postern_relay_core::token::{SessionGrant, TokenError};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub async fn exchange(peer: &Peer, form: &[u8]) -> Result<SessionResponse, Probl
         relay.postures.insert(response.session.clone(), Arc::new(report));
     }
     gate::issued(relay, device, &response.access_token);
+    // What lives goes by the new token from now on: by its groups, and out of hold if it was that.
+    reverify(relay, &Scope::Session(response.session.clone())).await;
     Ok(response)
 }
 

@@ -1,92 +1,23 @@
-//! Every live stream and request in flight, with the permit it holds, and the means to cut it.
-//!
-//! Opening is the hot path and cutting is rare: a stream is filed once, in one shard, and a cut looks at all of
-//! them, which takes a few milliseconds at 100,000.
+//! Every live stream and request in flight, with the permit it holds, and the means to cut or hold it.
 
-use crate::gate;
-use crate::state::Relay;
-use crate::transport::{Cut, Use};
+mod connections;
+
+pub use connections::LiveConnection;
+
+use crate::reverify::Tally;
+use crate::transport::{Cut, Use, Valve};
+use connections::Connections;
 use parking_lot::{Mutex, MutexGuard};
-use postern_protocol::control::RelayEvent;
-use postern_protocol::{AppName, Code, DecisionId, DeviceId, SessionId, Timestamp};
+use postern_protocol::{AppName, Code, DeviceId, SessionId, Timestamp};
 use postern_relay_core::access::{Permit, Request};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::principal::PrincipalKey;
-use postern_relay_core::revocation;
+use postern_relay_core::registry::{Filed, Index, Scope};
 use postern_relay_core::token::VerifiedSession;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-/// How often deadlines are looked at: the most by which a stream outlives its permit.
-const TICK: Duration = Duration::from_secs(1);
-
-/// Connections one device may hold: one is usual, two while it changes certificates.
-const PER_DEVICE: usize = 16;
-
-/// Whose streams to cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// All of a principal's.
-    Principal(PrincipalKey),
-    /// All of a device's, and its connections.
-    Device(DeviceId),
-    /// All of a session's.
-    Session(SessionId),
-    /// All that lead to an app.
-    App(AppName),
-}
-
-impl From<revocation::Target> for Target {
-    fn from(target: revocation::Target) -> Self {
-        match target {
-            revocation::Target::Principal(principal) => Self::Principal(principal),
-            revocation::Target::Device(device) => Self::Device(device),
-            revocation::Target::Session(session) => Self::Session(session),
-        }
-    }
-}
-
-/// Cuts every live stream of `target`, in both directions; writes each cut to the audit log and tells its session.
-/// Call it when the snapshot that no longer permits them is in place: then nothing slips between.
-pub async fn cut(relay: &Relay, target: &Target, code: Code) -> usize {
-    let streams = relay.streams.cut(target, code);
-    for stream in &streams {
-        tell(relay, stream, gate::record_cut(relay, stream, code).await, code);
-    }
-    streams.len()
-}
-
-/// Holds streams to the deadlines of their permits for as long as it is polled.
-pub async fn watch_deadlines(relay: &Relay) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        recheck_due(relay).await;
-    }
-}
-
-/// Decides anew, with the newest token and posture, each stream whose permit has ended; cuts what is not allowed.
-pub async fn recheck_due(relay: &Relay) {
-    for stream in relay.streams.due(relay.clock.now()) {
-        match gate::recheck(relay, &stream).await {
-            Ok(permit) => stream.deadline.store(permit.deadline().millis(), Ordering::Relaxed),
-            Err((decision, code)) => {
-                if stream.cut.cut(stream.this_use, code) {
-                    tell(relay, &stream, decision, code);
-                }
-            }
-        }
-    }
-}
-
-fn tell(relay: &Relay, stream: &Stream, decision: DecisionId, code: Code) {
-    let app = stream.request.app.clone();
-    relay.events.send(stream.session.session(), RelayEvent::Cut { app, decision, code });
-}
+use std::sync::{Arc, OnceLock};
 
 /// What is filed of one stream.
 #[derive(Debug)]
@@ -107,8 +38,11 @@ pub struct Stream {
     pub received: AtomicU64,
     /// Did the request's body break off?
     pub upload_broken: AtomicBool,
-    /// The deadline of the newest permit.
-    deadline: AtomicU64,
+    number: u64,
+    /// Since when it is held, in milliseconds; 0: it flows.
+    held: AtomicU64,
+    ended: AtomicBool,
+    tally: OnceLock<Arc<Tally>>,
     cut: Arc<Cut>,
     this_use: Use,
 }
@@ -119,7 +53,7 @@ pub struct Registry {
     shared: Arc<Shared>,
 }
 
-/// Enough that cores seldom meet at one lock.
+/// Enough that cores seldom meet at one lock. Streams stand in the shard of their session.
 const SHARDS: usize = 64;
 
 #[derive(Debug)]
@@ -127,12 +61,13 @@ struct Shared {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     next: AtomicU64,
-    connections: Mutex<HashMap<u64, Connection>>,
+    connections: Connections,
+    rounds: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    streams: HashMap<u64, Arc<Stream>>,
+    streams: Index<Arc<Stream>>,
     /// The newest token of each session, and the device as it was when the token was issued to it.
     sessions: HashMap<SessionId, Credentials>,
 }
@@ -146,19 +81,14 @@ pub struct Credentials {
     pub device: Arc<VerifiedDevice>,
 }
 
-#[derive(Debug)]
-struct Connection {
-    device: Arc<VerifiedDevice>,
-    cut: Arc<Cut>,
-}
-
 impl Default for Shared {
     fn default() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             next: AtomicU64::new(0),
-            connections: Mutex::default(),
+            connections: Connections::default(),
+            rounds: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -168,14 +98,6 @@ impl Default for Shared {
 pub struct Live {
     stream: Arc<Stream>,
     shared: Arc<Shared>,
-    number: u64,
-}
-
-/// A filed connection; dropping it takes the connection off the files.
-#[derive(Debug)]
-pub struct LiveConnection {
-    shared: Arc<Shared>,
-    number: u64,
 }
 
 impl Registry {
@@ -195,7 +117,7 @@ impl Registry {
         cut: Arc<Cut>,
     ) -> Live {
         let this_use = cut.begin();
-        let deadline = AtomicU64::new(permit.deadline().millis());
+        let (number, deadline) = (self.shared.next.fetch_add(1, Ordering::Relaxed), permit.deadline());
         let stream = Arc::new(Stream {
             permit,
             device,
@@ -205,28 +127,20 @@ impl Registry {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             upload_broken: AtomicBool::new(false),
-            deadline,
+            number,
+            held: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            tally: OnceLock::new(),
             cut,
             this_use,
         });
-        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        self.shared.shard(stream.session.session()).streams.insert(number, stream.clone());
-        Live { stream, shared: self.shared.clone(), number }
+        self.shared.shard(stream.session()).streams.insert(number, stream.clone(), deadline);
+        Live { stream, shared: self.shared.clone() }
     }
 
-    /// Files a connection, so that it ends with its device. A device with too many loses its oldest: after a change
-    /// of network those are the dead ones.
-    pub fn connected(&self, device: Arc<VerifiedDevice>, cut: Arc<Cut>) -> LiveConnection {
-        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let mut connections = self.shared.connections.lock();
-        let of_device = || connections.iter().filter(|(_, connection)| connection.device.id() == device.id());
-        if of_device().count() >= PER_DEVICE
-            && let Some((_, oldest)) = of_device().min_by_key(|(number, _)| **number)
-        {
-            oldest.cut.cut_any(Code::RateLimited);
-        }
-        connections.insert(number, Connection { device, cut });
-        LiveConnection { shared: self.shared.clone(), number }
+    /// The connections of devices.
+    pub fn connections(&self) -> &Connections {
+        &self.shared.connections
     }
 
     /// Notes a token that was issued to a device; the newest of a session is what re-checks go by. A device that
@@ -247,19 +161,49 @@ impl Registry {
         noted.filter(|noted| noted.device.id() == stream.device.id()).unwrap_or_else(own)
     }
 
-    /// Cuts every live stream of `target`, and a device's connections. What it cut.
-    pub fn cut(&self, target: &Target, code: Code) -> Vec<Arc<Stream>> {
-        if let Target::Device(device) = target {
-            self.cut_connections(code, |connected| connected.id() == device);
+    /// Held by a round of re-checks, so that an older one never overtakes a newer.
+    pub(crate) async fn round(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.rounds.lock().await
+    }
+
+    /// The streams of `scope`.
+    pub fn select(&self, scope: &Scope) -> Vec<Arc<Stream>> {
+        let mut found = Vec::new();
+        match scope {
+            Scope::Session(id) => self.shared.shard(id).streams.select(scope, &mut found),
+            _ => self.shared.shards.iter().for_each(|shard| shard.lock().streams.select(scope, &mut found)),
         }
-        let mut streams = self.select(|stream| stream.is_of(target));
-        streams.retain(|stream| stream.cut.cut(stream.this_use, code));
-        streams
+        found
+    }
+
+    /// The streams whose permit, or time on hold, has ended.
+    pub(crate) fn due(&self, now: Timestamp) -> Vec<Arc<Stream>> {
+        let mut found = Vec::new();
+        self.shared.shards.iter().for_each(|shard| shard.lock().streams.due(now, &mut found));
+        found
+    }
+
+    /// When the next is due.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.shared.shards.iter().filter_map(|shard| shard.lock().streams.next_deadline()).min()
+    }
+
+    /// The permit of `stream`, or its time on hold, ends then.
+    pub(crate) fn set_deadline(&self, stream: &Stream, deadline: Timestamp) {
+        self.shared.shard(stream.session()).streams.set_deadline(stream.number, deadline);
+    }
+
+    /// Ends connections whose certificate has ended, forgets tokens that have.
+    pub(crate) fn tidy(&self, now: Timestamp) {
+        self.shared.connections.cut(Code::CertificateExpired, |device| now > device.not_after());
+        for shard in &self.shared.shards {
+            shard.lock().sessions.retain(|_, issued| issued.session.expires() > now);
+        }
     }
 
     /// Everything that lives.
     pub fn list(&self) -> Vec<Arc<Stream>> {
-        self.select(|_| true)
+        self.select(&Scope::Everything)
     }
 
     /// How many streams live.
@@ -270,31 +214,6 @@ impl Registry {
     /// Does nothing live?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The streams whose permit has ended. Ends connections whose certificate has, forgets tokens that have.
-    fn due(&self, now: Timestamp) -> Vec<Arc<Stream>> {
-        self.cut_connections(Code::CertificateExpired, |device| now > device.not_after());
-        for shard in &self.shared.shards {
-            shard.lock().sessions.retain(|_, issued| issued.session.expires() > now);
-        }
-        self.select(|stream| now.millis() >= stream.deadline.load(Ordering::Relaxed))
-    }
-
-    fn select(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<Arc<Stream>> {
-        let mut streams = Vec::new();
-        for shard in &self.shared.shards {
-            streams.extend(shard.lock().streams.values().filter(|stream| wanted(stream)).cloned());
-        }
-        streams
-    }
-
-    fn cut_connections(&self, code: Code, wanted: impl Fn(&VerifiedDevice) -> bool) {
-        for connection in self.shared.connections.lock().values() {
-            if wanted(&connection.device) {
-                connection.cut.cut_any(code);
-            }
-        }
     }
 }
 
@@ -307,16 +226,25 @@ impl Shared {
     }
 }
 
-impl Stream {
-    fn is_of(&self, target: &Target) -> bool {
-        match target {
-            Target::Principal(principal) => self.session.principal() == principal,
-            Target::Device(device) => self.device.id() == device,
-            Target::Session(session) => self.session.session() == session,
-            Target::App(app) => self.request.app == *app,
-        }
+impl Filed for Stream {
+    fn principal(&self) -> &PrincipalKey {
+        self.session.principal()
     }
 
+    fn device(&self) -> &DeviceId {
+        self.device.id()
+    }
+
+    fn session(&self) -> &SessionId {
+        self.session.session()
+    }
+
+    fn app(&self) -> &AppName {
+        &self.request.app
+    }
+}
+
+impl Stream {
     /// Counts bytes from device to upstream.
     pub fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
@@ -325,6 +253,46 @@ impl Stream {
     /// Counts bytes from upstream to device.
     pub fn count_received(&self, bytes: usize) {
         self.received.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Since when it is held, if it is.
+    pub fn held_since(&self) -> Option<Timestamp> {
+        Some(self.held.load(Ordering::Relaxed)).filter(|at| *at != 0).map(Timestamp::from_millis)
+    }
+
+    /// Freezes it. False: it was already, or has ended.
+    pub(crate) fn hold(&self, now: Timestamp) -> bool {
+        let changed = self.cut.hold(self.this_use, true);
+        if changed {
+            self.held.store(now.millis(), Ordering::Relaxed);
+        }
+        changed
+    }
+
+    /// Lets it flow again. False: it did, or has ended.
+    pub(crate) fn resume(&self) -> bool {
+        self.held.store(0, Ordering::Relaxed);
+        self.cut.hold(self.this_use, false)
+    }
+
+    /// Cuts it, and has its end counted. False: it was cut already, or has ended.
+    pub(crate) fn cut(&self, code: Code, tally: &Arc<Tally>) -> bool {
+        if self.tally.set(tally.clone()).is_ok() {
+            tally.expect();
+            if self.ended.load(Ordering::SeqCst) {
+                self.tell_end();
+            }
+        }
+        self.cut.cut(self.this_use, code)
+    }
+
+    /// Tells whoever cut it that it has ended; once.
+    fn tell_end(&self) {
+        if let Some(tally) = self.tally.get()
+            && self.ended.swap(false, Ordering::SeqCst)
+        {
+            tally.ended();
+        }
     }
 }
 
@@ -348,18 +316,19 @@ impl Live {
     pub async fn cut(&self) -> Code {
         self.stream.cut.wait().await
     }
+
+    /// For whoever carries its bytes.
+    pub fn valve(&self) -> Valve {
+        self.stream.cut.valve()
+    }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.shared.shard(self.stream.session.session()).streams.remove(&self.number);
+        self.shared.shard(self.stream.session.session()).streams.remove(self.stream.number);
         // A cut meant for this use must not hit the next.
         self.stream.cut.end(self.stream.this_use);
-    }
-}
-
-impl Drop for LiveConnection {
-    fn drop(&mut self) {
-        self.shared.connections.lock().remove(&self.number);
+        self.stream.ended.store(true, Ordering::SeqCst);
+        self.stream.tell_end();
     }
 }

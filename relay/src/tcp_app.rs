@@ -1,4 +1,5 @@
-//! `tcp` apps: a stream is decided when it opens and again when its permit ends; in between, bytes pass as they are.
+//! `tcp` apps: a stream is decided when it opens and again when its permit ends; in between, bytes pass as they are,
+//! unless the stream is held: then none passes, and none is lost.
 
 use crate::body::{self, Body};
 use crate::service::Stream;
@@ -105,11 +106,22 @@ enum Broken {
 }
 
 async fn device_to_app(mut recv: Receiving, early: Bytes, app: &mut WriteHalf<'_>, live: &Live) -> Result<(), Broken> {
-    let mut chunks = Chunks::new(early);
+    let (mut chunks, mut valve) = (Chunks::new(early), live.valve());
     loop {
         live.stream().count_sent(chunks.remaining());
-        app.write_all_buf(&mut chunks).await.map_err(|_| Broken::App)?;
+        while chunks.has_remaining() {
+            valve.open().await;
+            tokio::select! {
+                biased;
+                () = valve.shut() => {}
+                written = app.write_buf(&mut chunks) => match written {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Err(Broken::App),
+                },
+            }
+        }
         if !chunks.refill(&mut recv).await? {
+            valve.open().await;
             // The app may have much to say yet: only this direction ends.
             return app.shutdown().await.map_err(|_| Broken::App);
         }
@@ -121,19 +133,29 @@ const SMALL: usize = 4 * 1024;
 const LARGE: usize = 64 * 1024;
 
 async fn app_to_device(app: &mut ReadHalf<'_>, send: &mut Sending, live: &Live) -> Result<(), Broken> {
-    let mut size = SMALL;
+    let (mut size, mut valve) = (SMALL, live.valve());
     loop {
+        valve.open().await;
         app.readable().await.map_err(|_| Broken::App)?;
         let mut buffer = BytesMut::with_capacity(size);
         match app.try_read_buf(&mut buffer) {
             Ok(0) => {
+                valve.open().await;
                 send.finish();
                 return Ok(());
             }
             Ok(read) => {
                 size = if read == buffer.capacity() { (size * 2).min(LARGE) } else { (read * 2).clamp(SMALL, size) };
                 live.stream().count_received(read);
-                send.write_chunk(buffer.freeze()).await.map_err(|_| Broken::Device)?;
+                let mut chunk = buffer.freeze();
+                while !chunk.is_empty() {
+                    valve.open().await;
+                    tokio::select! {
+                        biased;
+                        () = valve.shut() => {}
+                        sent = send.write_some(&mut chunk) => sent.map_err(|_| Broken::Device)?,
+                    }
+                }
             }
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(Broken::App),

@@ -9,7 +9,7 @@ mod reset;
 mod stream;
 mod tls;
 
-pub use cut::{Cut, Use};
+pub use cut::{Cut, Use, Valve};
 pub use guard::{Guarded, Verdict};
 pub use quic::{BindError, Bound, bind};
 pub(crate) use raw::Raw;

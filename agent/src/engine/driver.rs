@@ -195,6 +195,10 @@ impl Driver {
                 self.handle(Event::Revoked { code: if known { code } else { Code::SessionRevoked } });
             }
             RelayEvent::Cut { app, decision, code } => self.uplink.cut(app, decision, code),
+            RelayEvent::Held { app, code, until, .. } => {
+                tracing::warn!(%app, %code, %until, "streams are held until this is mended");
+            }
+            RelayEvent::Resumed { app } => tracing::info!(%app, "streams that were held flow again"),
             RelayEvent::AppsChanged => self.handle(Event::AppsChanged),
             RelayEvent::Draining => self.handle(Event::Draining),
         }

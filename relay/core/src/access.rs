@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
+/// How often a stream is decided anew whose policies look at the time: the most by which it outlives a window.
+const TIME_WINDOW: Duration = Duration::from_secs(15);
+
 /// Everything that decides and can change while the relay runs; replaced as a whole.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -42,7 +45,7 @@ impl Snapshot {
 }
 
 /// What is to be done with the app.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Open a stream to a `tcp` app.
     Connect {
@@ -160,7 +163,8 @@ impl Permit {
         &self.session
     }
 
-    /// When it must be decided anew at the latest: the end of token, certificate or posture, whichever is first.
+    /// When it must be decided anew at the latest: the end of token, certificate or posture, whichever is first; 15
+    /// seconds from the decision where a policy looks at the time.
     pub fn deadline(&self) -> Timestamp {
         self.deadline
     }
@@ -234,7 +238,9 @@ fn judge(
     match (state, app.hidden) {
         (Ok(posture_ends), _) => {
             let policies = policy()?;
-            let deadline = session.expires().min(device.not_after()).min(posture_ends);
+            let timed = snapshot.policy.is_timed(&app.name, &request.action);
+            let window = if timed { now.plus(TIME_WINDOW) } else { Timestamp::from_millis(u64::MAX) };
+            let deadline = session.expires().min(device.not_after()).min(posture_ends).min(window);
             Ok(Judgement { app, deadline, policies })
         }
         (Err(code), false) => Err(code.into()),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// One app.
@@ -23,6 +24,18 @@ pub struct App {
     pub groups: Vec<String>,
     /// To whoever may not use it, it does not exist.
     pub hidden: bool,
+    /// What becomes of a live stream when its session lapses in a way that the user can mend.
+    pub on_lapse: OnLapse,
+}
+
+/// What becomes of a live stream whose permit lapses for a cause that the user can mend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLapse {
+    /// It is cut, as for any other cause.
+    #[default]
+    Cut,
+    /// It is frozen, for at most this long: no byte passes either way, and none is lost.
+    Hold(Duration),
 }
 
 /// Where the relay reaches an app.
@@ -189,6 +202,7 @@ mod tests {
             description: String::new(),
             groups: vec![],
             hidden: false,
+            on_lapse: OnLapse::Cut,
         }
     }
 

@@ -111,6 +111,7 @@ pub(crate) fn app(name: &str, kind: AppKind, groups: &[&str]) -> App {
         description: String::new(),
         groups: groups.iter().map(|&group| group.into()).collect(),
         hidden: false,
+        on_lapse: postern_relay_core::app::OnLapse::Cut,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod policy;
 pub mod principal;
 pub mod provider;
+pub mod registry;
 pub mod revocation;
 pub mod token;
 

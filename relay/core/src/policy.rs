@@ -69,14 +69,19 @@ impl Policy {
         self.count == 0
     }
 
+    /// Can the answer for this app and action change by the passing of time alone?
+    pub(crate) fn is_timed(&self, app: &AppName, action: &Action) -> bool {
+        self.slices.get(app).is_some_and(|slices| slices.of(action).uses().timed())
+    }
+
     /// May it? Without a slice for the app, no.
     pub(crate) fn ask(&self, app: &AppName, facts: &Facts<'_>) -> Verdict {
         let asked = self.slices.get(app).and_then(|slices| {
-            let (slice, action) = match facts.request.action {
-                Action::Request { .. } => (&slices.request, entity::request_action()),
-                Action::Connect { .. } => (&slices.connect, entity::connect_action()),
+            let action = match facts.request.action {
+                Action::Request { .. } => entity::request_action(),
+                Action::Connect { .. } => entity::connect_action(),
             };
-            ask(slice, slices, action, facts)
+            ask(slices.of(&facts.request.action), slices, action, facts)
         });
         asked.unwrap_or_else(|| Verdict::broken(Vec::new()))
     }

@@ -159,6 +159,12 @@ fn show(receipt: &Receipt, output: Output) {
     output.data(&format!("revoked {}", words(&receipt.revoked)));
     output.data(&format!("  sessions ended: {}", receipt.sessions_ended));
     output.data(&format!("  streams cut:    {}", receipt.streams_cut));
+    if receipt.streams_cut > 0 {
+        output.data(&format!("  last one ended: after {} ms", receipt.slowest_ms));
+    }
+    if receipt.streams_unfinished > 0 {
+        output.data(&format!("  not ended yet:  {}", receipt.streams_unfinished));
+    }
     let effect = if receipt.live { "now, on the running relay" } else { "from the relay's next start: none runs" };
     output.data(&format!("  effective:      {effect}"));
 }

@@ -1,7 +1,7 @@
 //! From `relay.toml` to a [`Config`]: each section by name, then the checks that need other files.
 
 use super::reader::{Found, Section, Source};
-use super::{Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, TlsFiles, checks};
+use super::{Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, TlsFiles, checks, on_lapse};
 use crate::keys::Keys;
 use postern_protocol::control::AppKind;
 use postern_protocol::problem::printable;
@@ -287,8 +287,9 @@ fn app(section: &mut Section<'_>) -> Option<(App, usize, usize)> {
     let description = section.text("description").map(|found| found.value).unwrap_or_default();
     let groups = section.list("groups").unwrap_or_default().into_iter().map(|group| group.value).collect();
     let hidden = section.flag("hidden", false);
+    let on_lapse = on_lapse::read(section, kind.as_ref().map(|kind| kind.value));
     let (name, kind, upstream) = (name?, kind?.value, upstream?);
-    let app = App { name: name.value, kind, upstream: upstream.value, description, groups, hidden };
+    let app = App { name: name.value, kind, upstream: upstream.value, description, groups, hidden, on_lapse };
     Some((app, name.span.start, upstream.span.start))
 }
 

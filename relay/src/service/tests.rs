@@ -4,6 +4,7 @@ mod cutting;
 mod hostile;
 mod http;
 mod refusals;
+mod reverify;
 mod tcp;
 mod transport;
 mod upstreams;

@@ -1,4 +1,4 @@
-//! The string on which a stream hangs: whoever holds it can cut the stream, with the code of the cause.
+//! The string on which a stream hangs: whoever holds it can cut the stream, with the code of the cause, or hold it.
 
 use postern_protocol::Code;
 use tokio::sync::watch;
@@ -15,6 +15,8 @@ struct State {
     /// Counts the uses of a stream that carries one request after another.
     uses: u64,
     code: Option<Code>,
+    /// Frozen: whoever carries its bytes lets none pass.
+    held: bool,
 }
 
 /// One use of a stream. A cut meant for it does not hit the next use.
@@ -32,6 +34,7 @@ impl Cut {
         let mut begun = 0;
         self.state.send_if_modified(|state| {
             state.uses += 1;
+            state.held = false;
             begun = state.uses;
             false // nobody waits for this
         });
@@ -66,6 +69,20 @@ impl Cut {
         });
     }
 
+    /// Holds the stream, or lets it flow again, unless `of` has ended meanwhile. True if this call changed something.
+    pub fn hold(&self, of: Use, held: bool) -> bool {
+        self.state.send_if_modified(|state| {
+            let changes = state.uses == of.0 && state.code.is_none() && state.held != held;
+            state.held ^= changes;
+            changes
+        })
+    }
+
+    /// For whoever carries bytes that can be held.
+    pub fn valve(&self) -> Valve {
+        Valve(self.state.subscribe())
+    }
+
     /// Why the stream was cut, if it was.
     pub fn code(&self) -> Option<Code> {
         self.state.borrow().code
@@ -82,6 +99,30 @@ impl Cut {
                 // The sender is `self`, which lives.
                 std::future::pending::<()>().await;
             }
+        }
+    }
+}
+
+/// Tells whether bytes may pass. Each direction has its own.
+#[derive(Clone, Debug)]
+pub struct Valve(watch::Receiver<State>);
+
+impl Valve {
+    /// Resolves at once while bytes may pass, else when they may again.
+    pub async fn open(&mut self) {
+        if !self.0.borrow_and_update().held {
+            return;
+        }
+        if self.0.wait_for(|state| !state.held).await.is_err() {
+            // The stream is gone, and whoever carries it with it.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves when no more bytes may pass.
+    pub async fn shut(&mut self) {
+        if self.0.wait_for(|state| state.held).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -112,6 +153,24 @@ mod tests {
         let only = cut.begin();
         cut.end(only);
         assert!(!cut.cut(only, Code::PolicyDenied));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_flows_again_and_can_still_be_cut() {
+        let cut = Cut::new();
+        let earlier = cut.begin();
+        let this_use = cut.begin();
+        let mut valve = cut.valve();
+        valve.open().await;
+        assert!(!cut.hold(earlier, true), "an earlier use is over");
+        assert!(cut.hold(this_use, true) && !cut.hold(this_use, true));
+        valve.shut().await;
+        let mut waiting = std::pin::pin!(valve.open());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(cut.hold(this_use, false));
+        waiting.await;
+        assert!(cut.hold(this_use, true) && cut.cut(this_use, Code::TokenExpired));
+        assert!(!cut.hold(this_use, false), "what was cut stays cut");
     }
 
     #[tokio::test]

@@ -3,9 +3,9 @@
 use super::stream::QuicStream;
 use super::{Cut, ResetKey, Tls, TlsError, tls};
 use crate::config::Limits;
+use crate::reverify;
 use crate::service::{self, Peer};
 use crate::state::Relay;
-use crate::streams;
 use postern_protocol::control::RelayEvent;
 use postern_protocol::{ALPN_QUIC, Code};
 use postern_relay_core::certificate::{VerifiedDevice, verify_device};
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// A connection that brings nothing for this long is dead; agents send keep-alives more often.
 const IDLE: Duration = Duration::from_secs(30);
@@ -104,12 +104,14 @@ impl Bound {
     /// Serves until `shutdown`, then lets live streams end within ten seconds.
     pub async fn serve(self, relay: Arc<Relay>, shutdown: CancellationToken) {
         let (handshakes, tasks) = (Arc::new(AtomicU32::new(0)), TaskTracker::new());
-        let deadlines = streams::watch_deadlines(&relay);
-        let mut deadlines = std::pin::pin!(deadlines);
+        // A task of its own: a round of re-checks must not keep new connections waiting.
+        let watched = relay.clone();
+        let watching = tokio::spawn(async move { reverify::watch_deadlines(&watched).await });
+        let mut deadlines = AbortOnDropHandle::new(watching);
         loop {
             let incoming = tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = &mut deadlines => break,
+                _ = &mut deadlines => break,
                 incoming = self.endpoint.accept() => incoming,
             };
             let Some(incoming) = incoming else { break };
@@ -120,7 +122,7 @@ impl Bound {
         }
         tokio::select! {
             () = self.drain(&relay, &tasks) => {}
-            () = deadlines => {}
+            _ = deadlines => {}
         }
     }
 
@@ -205,7 +207,7 @@ fn close(connection: &Connection, code: Code) {
 
 async fn serve(relay: Arc<Relay>, connection: Connection, device: Arc<VerifiedDevice>, most_streams: u32) {
     let cut = Arc::new(Cut::new());
-    let _filed = relay.streams.connected(device.clone(), cut.clone());
+    let _filed = relay.streams.connections().open(device.clone(), cut.clone());
     // Filed first, then looked at again: a revocation in between finds either the file or this.
     if relay.snapshot.load().revocations.is_device(device.id()) {
         return close(&connection, Code::DeviceRevoked);

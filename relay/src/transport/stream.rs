@@ -46,9 +46,9 @@ impl QuicStream {
 }
 
 impl Sending {
-    /// Sends all of `chunk` without copying it.
-    pub async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), WriteError> {
-        self.stream.write_chunk(chunk).await
+    /// Sends some of `chunk` without copying it, and leaves the rest there. Dropped before it resolves, it sent nothing.
+    pub async fn write_some(&mut self, chunk: &mut Bytes) -> Result<(), WriteError> {
+        self.stream.write_chunks(std::slice::from_mut(chunk)).await.map(drop)
     }
 
     /// Says that nothing follows.

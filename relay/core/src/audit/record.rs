@@ -15,8 +15,10 @@ use std::net::IpAddr;
 pub enum Event {
     /// A request was decided.
     Decision,
-    /// A live stream was cut.
+    /// Live streams were cut.
     StreamCut,
+    /// Live streams were frozen until their user signs in again.
+    StreamHeld,
     /// A device enrolled, or was refused.
     Enrolment,
     /// A device's certificate was renewed, or not.
@@ -103,6 +105,9 @@ pub struct Record {
     /// Where the connection came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
+    /// How many live streams it was a re-check of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<usize>,
     /// The determining policies by `@id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
@@ -130,6 +135,7 @@ impl Record {
             port: None,
             host: None,
             source: None,
+            streams: None,
             policies: Vec::new(),
             detail: None,
         }

@@ -7,6 +7,7 @@ use super::Verdict;
 use super::entity::{Subject, app_entity, app_group_uid, app_uid, connect_action, request_action};
 use super::load::{PolicyFault, Rule};
 use super::uses::Uses;
+use crate::access::Action;
 use crate::app::{App, AppTable};
 use cedar_policy::{
     ActionConstraint, AuthorizationError, Authorizer, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet,
@@ -20,8 +21,18 @@ use std::collections::HashMap;
 pub(super) struct AppSlice {
     pub(super) uid: EntityUid,
     pub(super) entity: Entity,
-    pub(super) request: Slice,
-    pub(super) connect: Slice,
+    request: Slice,
+    connect: Slice,
+}
+
+impl AppSlice {
+    /// The rules for an action.
+    pub(super) fn of(&self, action: &Action) -> &Slice {
+        match action {
+            Action::Request { .. } => &self.request,
+            Action::Connect { .. } => &self.connect,
+        }
+    }
 }
 
 /// The rules for one app and action.

@@ -33,6 +33,11 @@ impl Uses {
         self.all || self.names.contains(name)
     }
 
+    /// Can the answer change by the passing of time alone?
+    pub(super) fn timed(&self) -> bool {
+        ["time", "weekday", "auth_age", "posture"].iter().any(|name| self.has(name))
+    }
+
     /// With those of `other`.
     pub(super) fn join(&mut self, other: &Self) {
         self.all |= other.all;

@@ -1,13 +1,15 @@
 //! What was allowed can be cut, at once and in both directions, and ends with its session.
 
 use super::upstreams::{Generated, Upstream};
-use super::world::{Device, World, app, assert_refused, idle, soon};
-use crate::{gate, revoke, streams};
+use super::world::{Device, World, app, assert_refused, idle, set_policy, soon};
+use crate::reverify::reverify;
+use crate::{gate, revoke};
 use http::Response;
 use http_body_util::BodyExt as _;
 use postern_protocol::Code;
 use postern_protocol::control::RelayEvent;
 use postern_relay_core::audit::Event;
+use postern_relay_core::registry::Scope;
 use postern_relay_core::revocation::Target;
 use quinn::{ReadError, VarInt};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 /// An upstream that greets, then tells how its connection ended.
-async fn greeter() -> (Upstream, mpsc::UnboundedReceiver<std::io::Result<usize>>) {
+pub(super) async fn greeter() -> (Upstream, mpsc::UnboundedReceiver<std::io::Result<usize>>) {
     let (ended, ends) = mpsc::unbounded_channel();
     let upstream = Upstream::tcp(move |mut stream| {
         let ended = ended.clone();
@@ -28,7 +30,7 @@ async fn greeter() -> (Upstream, mpsc::UnboundedReceiver<std::io::Result<usize>>
 }
 
 /// An open stream to `db`, which has greeted.
-async fn open(ada: &Device, upstream: &Upstream) -> (quinn::SendStream, quinn::RecvStream) {
+pub(super) async fn open(ada: &Device, upstream: &Upstream) -> (quinn::SendStream, quinn::RecvStream) {
     let target = format!("db:{}", upstream.addr.port());
     let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
     let head =
@@ -41,7 +43,7 @@ async fn open(ada: &Device, upstream: &Upstream) -> (quinn::SendStream, quinn::R
     (send, recv)
 }
 
-fn number(code: Code) -> VarInt {
+pub(super) fn number(code: Code) -> VarInt {
     VarInt::from_u32(code.number())
 }
 
@@ -57,8 +59,10 @@ async fn a_revoked_session_loses_its_stream_in_both_directions() {
     let listed = world.relay.streams.list();
     assert_eq!(listed.len(), 2);
 
-    let target = streams::Target::Session(ada.session.clone());
-    assert_eq!(streams::cut(&world.relay, &target, Code::SessionRevoked).await, 1);
+    let revoked = Target::Session(ada.session.clone());
+    let receipt = revoke::revoke(&world.relay, revoked, Event::Revocation, "test").await.unwrap();
+    assert_eq!((receipt.streams_cut, receipt.streams_unfinished), (1, 0));
+    assert!(receipt.slowest_ms < 1000, "{receipt:?}");
     assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::SessionRevoked)));
     assert_eq!(soon(send.stopped()).await.unwrap(), Some(number(Code::SessionRevoked)));
     let end = soon(ends.recv()).await.unwrap();
@@ -113,8 +117,9 @@ async fn a_request_that_waits_for_its_upstream_is_cut_too() {
     let head = format!("GET / HTTP/1.1\r\nhost: wiki\r\nproxy-authorization: Bearer {}\r\n\r\n", ada.token);
     send.write_all(head.as_bytes()).await.unwrap();
     soon(asks.recv()).await.unwrap();
-    let target = streams::Target::App("wiki".parse().unwrap());
-    assert_eq!(streams::cut(&world.relay, &target, Code::PolicyDenied).await, 1);
+    set_policy(&world, "");
+    let cut = reverify(&world.relay, &Scope::App("wiki".parse().unwrap())).await;
+    assert_eq!((cut.cut, cut.kept, cut.unfinished), (1, 0, 0));
     assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
 }
 

@@ -1,12 +1,13 @@
 //! WebSocket: switched to when both sides agree, cut like any stream.
 
 use super::upstreams::Upstream;
-use super::world::{World, app, assert_refused, full, none};
-use crate::streams;
+use super::world::{World, app, assert_refused, full, none, set_policy};
+use crate::reverify::reverify;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use postern_protocol::Code;
+use postern_relay_core::registry::Scope;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Switches to an echo, unless asked at `/plain`.
@@ -43,8 +44,8 @@ async fn a_websocket_echoes_and_is_cut() {
     let mut echo = [0; 4];
     socket.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, b"ping");
-    let target = streams::Target::Session(ada.session.clone());
-    assert_eq!(streams::cut(&world.relay, &target, Code::SessionRevoked).await, 1);
+    set_policy(&world, "");
+    assert_eq!(reverify(&world.relay, &Scope::Session(ada.session.clone())).await.cut, 1);
     assert!(socket.read(&mut echo).await.is_err());
 }
 

@@ -19,6 +19,7 @@ use postern_protocol::{ALPN_QUIC, Code, DeviceId, Problem, SessionId};
 use postern_relay_core::access::PostureReport;
 use postern_relay_core::certificate::{VerifiedDevice, verify_device};
 use postern_relay_core::issuance::check_csr;
+use postern_relay_core::policy::Policy;
 use postern_relay_core::principal::PrincipalKey;
 use postern_relay_core::token::SessionGrant;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
@@ -40,7 +41,7 @@ pub(super) type Outgoing = BoxBody<Bytes, BoxError>;
 /// One QUIC stream as a byte stream.
 pub(super) type Raw = Join<RecvStream, SendStream>;
 
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
 @id("everyone") @reason("not for everyone") @fix("ask")
 permit (principal in Group::"staff", action, resource in AppGroup::"open");
 @id("no-secrets") @reason("Secrets are closed.") @fix("Ask the owner.")
@@ -199,7 +200,7 @@ impl World {
     }
 
     /// Says that a session's device is in order.
-    fn report_posture(&self, session: &SessionId) {
+    pub(super) fn report_posture(&self, session: &SessionId) {
         let report = PostureReport { posture: Posture::default(), at: self.relay.clock.now() };
         self.relay.postures.insert(session.clone(), Arc::new(report));
     }
@@ -286,6 +287,14 @@ impl Device {
         }
         Ok(TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap()))
     }
+}
+
+/// Another policy, as a reload puts it in place; what lives is not looked at yet.
+pub(super) fn set_policy(world: &World, text: &str) {
+    let old = world.relay.snapshot.load_full();
+    let policy = Policy::load(text, old.policy.apps().clone()).unwrap();
+    let new = Snapshot { policy: Arc::new(policy), generation: old.generation + 1, ..(*old).clone() };
+    world.relay.snapshot.store(Arc::new(new));
 }
 
 /// No body.
