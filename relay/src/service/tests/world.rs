@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use postern_protocol::control::Posture;
 use postern_protocol::{ALPN_QUIC, Code, DeviceId, Problem, SessionId};
-use postern_relay_core::access::PostureReport;
+use postern_relay_core::access::{PostureReport, Snapshot};
 use postern_relay_core::certificate::{VerifiedDevice, verify_device};
 use postern_relay_core::issuance::check_csr;
 use postern_relay_core::policy::Policy;
