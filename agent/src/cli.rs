@@ -50,6 +50,9 @@ enum Command {
         app: AppName,
     },
     /// Sign out and forget this device's key
+    ///
+    /// Exit status 0 as soon as nothing of the session is left on this device. Whoever could not be told of it, relay or
+    /// provider, is named on standard error, or as `untold` with --json: run again, there would be nothing left to tell.
     Logout(Format),
     /// The background agent
     #[command(subcommand)]
@@ -137,8 +140,8 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
         }
         Command::Connect { app } => connect::run(&client(&state_dir)?, &app).await,
         Command::Logout(_) => {
-            let status = client(&state_dir)?.logout().await?;
-            output.data(&status, |_: &Screen| "Signed out.\n".to_owned())
+            let signed_out = client(&state_dir)?.logout().await?;
+            output.signed_out(&signed_out)
         }
         Command::Agent(AgentCommand::Run { detached }) => serve::run(&state_dir, config, detached).await,
         Command::Agent(AgentCommand::Stop) => background::stop(&state_dir, output).await,

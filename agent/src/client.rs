@@ -10,7 +10,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, Status};
+use postern_protocol::local::{
+    self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, SignedOut, Status,
+};
 use postern_protocol::{AppName, Code, Problem};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -55,7 +57,7 @@ impl Client {
     }
 
     /// Signs out.
-    pub async fn logout(&self) -> Result<Status, Problem> {
+    pub async fn logout(&self) -> Result<SignedOut, Problem> {
         self.fetch(Method::POST, local::LOGOUT).await
     }
 

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
 use driver::{Driver, Message};
-use postern_protocol::local::{LoginEvent, LoginRequest, Status};
+use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, Status};
 use postern_protocol::{Code, Problem};
 use setup::Setup;
 use std::sync::Arc;
@@ -78,8 +78,8 @@ impl Engine {
         listener
     }
 
-    /// Signs out: the secrets are wiped whether or not relay and provider can be told.
-    pub async fn logout(&self) -> Result<Status, Problem> {
+    /// Signs out: the secrets are wiped whether or not relay and provider can be told, and who could not be is.
+    pub async fn logout(&self) -> Result<SignedOut, Problem> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Logout { reply }).await?;
         answer.await.map_err(|_| stopped())?

@@ -19,7 +19,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, Status};
+use postern_protocol::local::{self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE};
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
 use serde::{Deserialize as _, Serialize};
 use std::convert::Infallible;
@@ -123,8 +123,7 @@ async fn login_request(request: Request) -> Result<LoginRequest, Problem> {
 }
 
 async fn logout(State(api): Api) -> Result<Response, Refusal> {
-    let status: Status = api.engine.logout().await?;
-    Ok(json(&status))
+    Ok(json(&api.engine.logout().await?))
 }
 
 async fn events(State(api): Api) -> Response {

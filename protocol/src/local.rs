@@ -14,7 +14,7 @@ pub const STATUS: &str = "/v1/status";
 pub const APPS: &str = "/v1/apps";
 /// `POST` [`LoginRequest`], answered by [`LoginEvent`]s as JSON lines until the last, `online` or `failed`.
 pub const LOGIN: &str = "/v1/login";
-/// `POST`, no body: signs out; answers [`Status`].
+/// `POST`, no body: signs out; answers [`SignedOut`].
 pub const LOGOUT: &str = "/v1/logout";
 /// `CONNECT /v1/connect/<app>` is written `POST` with `Upgrade: postern-stream`: 101, then the app's bytes.
 pub const CONNECT: &str = "/v1/connect";
@@ -101,6 +101,41 @@ pub struct SessionStatus {
     /// When the current session token ends; it is renewed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_expires: Option<Timestamp>,
+}
+
+/// `POST /v1/logout`: no secret of the session is left on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedOut {
+    /// Where the agent stands.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Who should know that the session is over and could not be told. Empty where everybody knows.
+    #[serde(default)]
+    pub untold: Vec<Untold>,
+}
+
+/// Someone who could not be told of a sign-out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// Who.
+    pub who: Party,
+    /// The session, as `postern-relay revoke session` names it.
+    pub session: SessionId,
+    /// When its last session token ends by itself, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_ends: Option<Timestamp>,
+    /// Why they could not be told, and what to do about it.
+    pub problem: Problem,
+}
+
+/// Who knows of a session besides the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The relay, which would take the session's last token until it ends.
+    Relay,
+    /// The identity provider, which would take the refresh token that the device had.
+    Provider,
 }
 
 /// `GET /v1/apps`.

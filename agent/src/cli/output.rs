@@ -1,7 +1,7 @@
 //! What the commands print: data on standard output, all else on standard error, nothing that could drive a terminal.
 
 use postern_protocol::control::{AppKind, Principal};
-use postern_protocol::local::{LocalApp, State, Status};
+use postern_protocol::local::{LocalApp, Party, SignedOut, State, Status, Untold};
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem, Timestamp};
 use serde::Serialize;
@@ -54,6 +54,15 @@ impl Output {
     /// Tells what is going on.
     pub(super) fn progress(&self, text: &str) {
         note(text);
+    }
+
+    /// The answer of `postern logout`; who could not be told is for the person, not for a pipe.
+    pub(super) fn signed_out(&self, signed_out: &SignedOut) -> Result<(), Problem> {
+        self.data(signed_out, |screen: &Screen| screen.signed_out(signed_out))?;
+        if !self.json {
+            let _ = io::stderr().lock().write_all(self.screen.untold(&signed_out.untold).as_bytes());
+        }
+        Ok(())
     }
 
     /// Tells what went wrong.
@@ -161,6 +170,25 @@ impl Screen {
         let who = status.principal.as_ref().map_or_else(|| "You are".to_owned(), |who| format!("{} is", person(who)));
         let place = status.organisation.as_deref().map(|name| format!(" at {}", printable(name))).unwrap_or_default();
         format!("{who} {}{place}. See your apps: postern apps\n", self.state(status.state))
+    }
+
+    /// The answer of `postern logout`.
+    pub(super) fn signed_out(&self, signed_out: &SignedOut) -> String {
+        let place = if signed_out.untold.is_empty() { "" } else { " on this device" };
+        format!("Signed out{place}.\n")
+    }
+
+    /// Who was not told of a sign-out, and what to do.
+    pub(super) fn untold(&self, untold: &[Untold]) -> String {
+        let mut text = String::new();
+        for Untold { who, problem, .. } in untold {
+            let who = match who {
+                Party::Relay => "The relay",
+                Party::Provider => "The identity provider",
+            };
+            let _ = writeln!(text, "\n{who} could not be told. {problem}");
+        }
+        text
     }
 
     fn state(&self, state: State) -> String {

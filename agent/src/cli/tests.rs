@@ -3,7 +3,7 @@
 use super::output::{json_line, screen_at};
 use super::*;
 use postern_protocol::control::{AppEntry, AppKind, Principal};
-use postern_protocol::local::{DeviceStatus, LocalApp, SessionStatus, State, Status};
+use postern_protocol::local::{DeviceStatus, LocalApp, Party, SessionStatus, SignedOut, State, Status, Untold};
 use postern_protocol::{Code, Timestamp};
 
 const HOSTILE: &str = "\x1b[2Jevil\u{202e}\r\nname\u{9b}31m";
@@ -136,6 +136,24 @@ The relay cannot be reached
   code: relay_unreachable
 "
     );
+}
+
+#[test]
+fn signing_out_says_who_does_not_know_and_what_to_do() {
+    let screen = screen_at(Timestamp::default(), false);
+    let everybody = SignedOut { status: status(), untold: vec![] };
+    assert_eq!((screen.signed_out(&everybody), screen.untold(&[])), ("Signed out.\n".to_owned(), String::new()));
+    let problem = Problem::new(Code::RelayUnreachable).advice(None, Some(HOSTILE.to_owned()));
+    let session = "ffeeddccbbaa99887766554433221100".parse().unwrap();
+    let untold = vec![Untold { who: Party::Relay, session, token_ends: None, problem }];
+    let text = screen.untold(&untold);
+    assert!(text.starts_with("\nThe relay could not be told. The relay cannot be reached\n  what to do: "), "{text}");
+    assert!(!text.contains(['\x1b', '\r']), "{text:?}");
+    let here = SignedOut { status: status(), untold };
+    assert_eq!(screen.signed_out(&here), "Signed out on this device.\n");
+    let json = serde_json::to_value(&here).unwrap();
+    assert_eq!((&json["state"], &json["untold"][0]["who"]), (&"online".into(), &"relay".into()));
+    assert_eq!(serde_json::from_value::<SignedOut>(json).unwrap(), here);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use aws_lc_rs::rand;
 use futures_util::future::{BoxFuture, Shared};
 use postern_agent_core::{Event, Machine, Moment, Task, Ticket};
 use postern_protocol::control::RelayEvent;
-use postern_protocol::local::{LoginEvent, LoginRequest, State, Status};
+use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, State, Status};
 use postern_protocol::{Code, Problem, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -32,7 +32,7 @@ const SECRETS_LIMIT: Duration = Duration::from_secs(3);
 /// What the driver is told.
 pub(super) enum Message {
     Login { request: Box<LoginRequest>, steps: mpsc::Sender<LoginEvent> },
-    Logout { reply: oneshot::Sender<Result<Status, Problem>> },
+    Logout { reply: oneshot::Sender<Result<SignedOut, Problem>> },
     Renew { code: Code, reply: oneshot::Sender<Result<(), Problem>> },
     Refused { code: Code },
     Shutdown { reply: oneshot::Sender<()> },
@@ -64,12 +64,14 @@ pub(super) struct Driver {
     /// Links let go of, on which streams may still live.
     pub(super) released: Vec<Weak<Link>>,
     pub(super) granted: Option<Granted>,
+    /// When the last session token ends, by the system's clock; known also while there is no link.
+    pub(super) token_ends: Option<Timestamp>,
     /// The last sign-in that was asked for, and who waits for it.
     pub(super) request: LoginRequest,
     pub(super) login: Option<Login>,
     pub(super) resuming: Option<Resuming>,
     pub(super) renewals: Vec<oneshot::Sender<Result<(), Problem>>>,
-    pub(super) logout: Option<oneshot::Sender<Result<Status, Problem>>>,
+    pub(super) logout: Option<oneshot::Sender<Result<SignedOut, Problem>>>,
     /// What the session before leaves behind is being wiped; done for ever once done.
     pub(super) cleanup: Option<Shared<BoxFuture<'static, ()>>>,
     status: watch::Sender<Status>,
@@ -100,6 +102,7 @@ impl Driver {
             links: HashMap::new(),
             released: Vec::new(),
             granted: None,
+            token_ends: None,
             request: super::login::unasked(),
             login: None,
             resuming: None,

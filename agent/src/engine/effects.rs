@@ -176,7 +176,9 @@ impl Driver {
     }
 
     pub(super) fn grant(&mut self, link: Ticket, token: SecretString, lifetime: std::time::Duration) {
-        self.granted = Some(Granted { link, token, expires: clock::wall().plus(lifetime) });
+        let expires = clock::wall().plus(lifetime);
+        self.token_ends = Some(expires);
+        self.granted = Some(Granted { link, token, expires });
     }
 
     /// The account that the next sign-in would be for.

@@ -5,7 +5,7 @@ mod office;
 use crate::oidc::mock_provider::MockProvider;
 use office::{Office, sign_in_as_ada, status_when};
 use postern_protocol::control::RelayEvent;
-use postern_protocol::local::{LoginEvent, LoginMethod, State};
+use postern_protocol::local::{LoginEvent, LoginMethod, Party, SignedOut, State};
 use postern_protocol::{Code, Problem};
 
 #[tokio::test]
@@ -145,8 +145,8 @@ async fn signing_out_tells_relay_and_provider_and_wipes() {
     let agent = office.agent().await;
     sign_in_as_ada(&office, &agent, office.request()).await;
     office.saved().await;
-    let status = agent.engine.logout().await.unwrap();
-    assert_eq!(status.state, State::SignedOut);
+    let SignedOut { status, untold } = agent.engine.logout().await.unwrap();
+    assert_eq!((status.state, untold), (State::SignedOut, vec![]));
     assert!(status.principal.is_none() && status.device.is_none());
     assert!(office.asked().contains(&"DELETE /session".to_owned()));
     assert_eq!(office.idp.state.lock().asked.last().unwrap().path, "/revoke");
@@ -167,19 +167,50 @@ async fn signing_out_wipes_when_nobody_can_be_told_and_says_so_when_it_cannot_wi
     let agent = office.agent().await;
     sign_in_as_ada(&office, &agent, office.request()).await;
     office.saved().await;
+    let session = agent.engine.status().session.unwrap();
     office.go_dark();
-    agent.engine.logout().await.unwrap();
+    let untold = agent.engine.logout().await.unwrap().untold;
     assert!(office.secrets().is_empty());
+    let [relay, provider] = &untold[..] else { panic!("{untold:?}") };
+    assert_eq!((relay.who, &relay.session, relay.token_ends), (Party::Relay, &session.id, session.token_expires));
+    let fix = relay.problem.fix.as_deref().unwrap();
+    assert!(fix.contains(&format!("postern-relay revoke session {}", session.id)), "{fix}");
+    assert!(fix.contains(&session.token_expires.unwrap().to_string()), "{fix}");
+    assert_eq!((provider.who, provider.problem.code), (Party::Provider, Code::ProviderUnreachable));
+    // It was told once: nothing of it is left to tell.
+    assert!(agent.engine.logout().await.unwrap().untold.is_empty());
     // Where even the wipe fails, the next start still finds no session to take up.
     let office = Office::open().await;
     let agent = office.agent().await;
     sign_in_as_ada(&office, &agent, office.request()).await;
     office.saved().await;
     office.break_keyring(Some("locked"));
-    assert_eq!(agent.engine.logout().await.unwrap_err().code, Code::KeyringLocked);
+    office.go_dark();
+    let problem = agent.engine.logout().await.unwrap_err();
+    assert_eq!(problem.code, Code::KeyringLocked);
+    assert!(problem.detail.unwrap().contains("postern-relay revoke session"), "told even so");
     agent.stop().await;
     office.break_keyring(None);
     assert_eq!(office.agent().await.engine.status().state, State::SignedOut);
+}
+
+/// A session that was waiting for the keyring is known to relay and provider, and no token of it is at hand.
+#[tokio::test]
+async fn signing_out_of_a_session_never_taken_up_names_who_still_knows_of_it() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    office.saved().await;
+    let session = agent.engine.status().session.unwrap().id;
+    agent.stop().await;
+    office.break_keyring(Some("locked"));
+    let again = office.agent().await;
+    status_when(&again.engine, |status| status.problem.is_some()).await;
+    office.break_keyring(None);
+    let untold = again.engine.logout().await.unwrap().untold;
+    let told: Vec<_> = untold.iter().map(|untold| (untold.who, &untold.session)).collect();
+    assert_eq!(told, [(Party::Relay, &session), (Party::Provider, &session)]);
+    assert!(office.secrets().is_empty());
 }
 
 #[tokio::test]

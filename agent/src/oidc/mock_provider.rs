@@ -29,6 +29,8 @@ pub(crate) struct Mock {
     /// Answers token requests before the rules do.
     pub(crate) hook: Option<TokenHook>,
     pub(crate) asked: Vec<Asked>,
+    /// What it answers when a refresh token is given back.
+    pub(crate) revocation: u16,
 }
 
 pub(crate) struct MockProvider {
@@ -47,6 +49,7 @@ impl MockProvider {
             codes: HashMap::new(),
             hook: None,
             asked: Vec::new(),
+            revocation: 200,
         }));
         let shared = Arc::clone(&state);
         let server = serve_requests(move |asked| shared.lock().answer(&asked)).await;
@@ -89,7 +92,7 @@ impl Mock {
                 "device_code": "device-1", "user_code": "ABCD-EFGH", "interval": 1, "expires_in": 60,
                 "verification_uri": format!("{}/activate", self.issuer),
             }),
-            "/revoke" => json!({}),
+            "/revoke" => return (self.revocation, "{}".to_owned()),
             "/token" => return self.token(asked),
             _ => return (404, String::new()),
         };

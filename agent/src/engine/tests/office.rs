@@ -238,6 +238,17 @@ impl Office {
         self.relay.close(Code::Draining);
     }
 
+    /// Whoever signs in from now on reaches the relay by way of this address.
+    pub(super) fn reached_by(&self, quic: &str) {
+        let endpoint = RelayEndpoint { quic: quic.to_owned(), ..self.relay.endpoint.clone() };
+        self.books.lock().moved = Some((endpoint, self.idp.sign_in()));
+    }
+
+    /// Where the relay itself listens.
+    pub(super) fn relay_address(&self) -> &str {
+        &self.relay.endpoint.quic
+    }
+
     /// How often an agent read where the relay moved to.
     pub(super) fn looked(&self) -> usize {
         self.books.lock().looked
@@ -257,7 +268,8 @@ impl Office {
     pub(super) fn go_dark(&self) {
         self.books.lock().dark = true;
         self.relay.close(Code::Draining);
-        self.idp.state.lock().metadata = json!({ "issuer": null });
+        let mut idp = self.idp.state.lock();
+        (idp.metadata, idp.revocation) = (json!({ "issuer": null }), 503);
     }
 }
 

@@ -167,10 +167,16 @@ async fn a_service_account_gets_an_access_token_for_the_relay() {
 #[tokio::test]
 async fn gives_the_refresh_token_back_at_sign_out() {
     let mock = MockProvider::start().await;
-    assert!(discover(&mock).await.revoke(&SecretString::from("refresh-9")).await);
+    let token = SecretString::from("refresh-9");
+    discover(&mock).await.revoke(&token).await.unwrap();
     let asked = mock.state.lock().asked.last().cloned().unwrap();
     assert_eq!((asked.path.as_str(), asked.method.as_str()), ("/revoke", "POST"));
     assert_eq!(asked.form("token").as_deref(), Some("refresh-9"));
     mock.state.lock().metadata = json!({ "revocation_endpoint": null });
-    assert!(!discover(&mock).await.revoke(&SecretString::from("refresh-9")).await);
+    discover(&mock).await.revoke(&token).await.expect("with nobody to tell, nothing fails");
+    mock.state.lock().metadata = json!({});
+    for (status, code) in [(400, Code::ProviderInvalid), (503, Code::ProviderUnreachable)] {
+        mock.state.lock().revocation = status;
+        assert_eq!(discover(&mock).await.revoke(&token).await.unwrap_err().code, code);
+    }
 }
