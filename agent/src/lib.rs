@@ -11,6 +11,8 @@ pub mod device_key;
 pub mod discovery;
 pub mod engine;
 pub mod enroll;
+#[cfg(test)]
+mod forger;
 pub mod link;
 pub mod listeners;
 pub mod local_api;

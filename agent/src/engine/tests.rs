@@ -2,11 +2,13 @@
 
 mod office;
 
+use crate::forger::{APPLICATION_CLOSE, CLOSE, Forger, close_frame};
 use crate::oidc::mock_provider::MockProvider;
 use office::{Office, sign_in_as_ada, status_when};
 use postern_protocol::control::RelayEvent;
 use postern_protocol::local::{LoginEvent, LoginMethod, Party, SignedOut, State};
 use postern_protocol::{Code, Problem};
+use std::sync::Arc;
 
 #[tokio::test]
 async fn signs_in_enrols_and_goes_online_step_by_step() {
@@ -376,4 +378,37 @@ async fn losing_the_relay_shows_and_heals() {
     status_when(&agent.engine, |status| status.state == State::Online).await;
     assert!(office.exchanges() > before);
     assert_eq!(office.enrolments(), 1);
+}
+
+/// Whoever sees the agent's first packet can write an answer that opens. It may say that the device is revoked, in
+/// whatever way: no session ends by it, and the relay is reached as soon as it can be.
+#[tokio::test]
+async fn a_forged_close_of_the_handshake_ends_no_session() {
+    let office = Office::open().await;
+    // TLS alerts travel as 0x100 and their number: 44 is certificate_revoked, 45 certificate_expired.
+    let causes = [(APPLICATION_CLOSE, Code::DeviceRevoked.number()), (CLOSE, 0x100 + 44), (CLOSE, 0x100 + 45)];
+    let answers: Vec<_> = causes.into_iter().map(|(kind, code)| close_frame(kind, code)).collect();
+    let kinds = answers.len();
+    let path = Forger::before(office.relay_address(), answers).await;
+    office.reached_by(&path.address);
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let session = agent.engine.status().session.unwrap().id;
+    let way = agent.uplink.current().unwrap();
+    office.drop_connections();
+    way.link.closed().await;
+    path.forge(true);
+    office.wait(|_| path.forged() > kinds).await;
+    let status = status_when(&agent.engine, |status| status.state == State::Offline).await;
+    assert_eq!(status.problem.unwrap().code, Code::RelayUnreachable);
+    assert_eq!(status.session.unwrap().id, session);
+    assert_eq!(office.secrets().len(), 3, "nothing is forgotten");
+    path.forge(false);
+    let status = status_when(&agent.engine, |status| status.state == State::Online).await;
+    assert_eq!((status.session.unwrap().id, office.enrolments()), (session, 1));
+    // A connection that is made no longer listens to such packets at all.
+    let way = agent.uplink.current().unwrap();
+    path.forge_into_connections().await;
+    agent.engine.renew(Code::TokenExpired).await.unwrap();
+    assert!(Arc::ptr_eq(&way.link, &agent.uplink.current().unwrap().link));
 }

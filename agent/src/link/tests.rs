@@ -1,6 +1,7 @@
 //! The link against a mock relay that speaks real QUIC, TLS and HTTP.
 
 use super::*;
+use crate::forger::{APPLICATION_CLOSE, CLOSE, Forger, close_frame};
 use crate::mock_relay::{Authority, MockRelay, echo, on_stream, refusal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -304,4 +305,20 @@ async fn apps_cannot_take_the_last_streams_from_control() {
         () = control => {}
     }
     assert_eq!(link.request(get("/")).await.unwrap().status(), 200, "an app goes on as soon as another ends");
+}
+
+/// What anybody on the path can say is nobody's word: such an attempt has merely failed.
+#[tokio::test]
+async fn a_forged_close_says_nothing_but_that_no_connection_was_made() {
+    let relay = MockRelay::start(ok);
+    for (kind, code) in [(APPLICATION_CLOSE, Code::SessionRevoked.number()), (CLOSE, 0x100 + 44), (CLOSE, 0x100 + 120)]
+    {
+        let path = Forger::before(&relay.endpoint.quic, vec![close_frame(kind, code)]).await;
+        path.forge(true);
+        let endpoint = RelayEndpoint { quic: path.address.clone(), ..relay.endpoint.clone() };
+        let problem = Link::dial(&endpoint, relay.identity.clone()).await.err().unwrap();
+        assert_eq!(problem.code, Code::RelayUnreachable);
+        let detail = problem.detail.unwrap();
+        assert!(detail.starts_with("no connection was made: "), "the packet was opened and believed no word: {detail}");
+    }
 }
