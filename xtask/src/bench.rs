@@ -24,6 +24,8 @@ enum Name {
     Decide,
     /// Requests and new streams through agent and relay, beside a direct connection.
     Path,
+    /// How fast live streams are cut, and what the others notice.
+    Revocation,
 }
 
 impl Bench {
@@ -33,6 +35,7 @@ impl Bench {
             match name {
                 Name::Decide => results.insert("decide".into(), decide(self.quick)?),
                 Name::Path => results.insert("path".into(), path(self.quick)?),
+                Name::Revocation => results.insert("revocation".into(), revocation(self.quick)?),
             };
         }
         if self.json {
@@ -59,8 +62,20 @@ fn path(quick: bool) -> Outcome<Value> {
     build_programs("release")?;
     let mut bench = Command::new(target()?.join("release/postern-demo"));
     bench.args(["--bench", "--json"]).args(quick.then_some("--quick"));
+    last_object(&mut bench)
+}
+
+fn revocation(quick: bool) -> Outcome<Value> {
+    println!("\n== revocation ==");
+    build_programs("release")?;
+    let mut bench = cargo(&["bench", "--locked", "-p", "postern-tests", "--bench", "revocation"]);
+    last_object(bench.args(quick.then_some(["--", "--quick"]).into_iter().flatten()))
+}
+
+/// Runs a bench whose last line is a JSON object, and passes on the lines before it.
+fn last_object(bench: &mut Command) -> Outcome<Value> {
     let mut object = None;
-    run_reading(&mut bench, |line| {
+    run_reading(bench, |line| {
         object = serde_json::from_str(line).ok().filter(Value::is_object);
         object.is_none()
     })?;
