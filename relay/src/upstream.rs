@@ -1,9 +1,12 @@
 //! The way to the apps. Only a stream that was allowed and filed leads there: [`Live`] is the one key.
 
+mod authenticated;
 mod location;
+mod share;
 mod transfer;
 
 pub(crate) use location::{Location, globalise, localise};
+pub use share::Slot;
 pub(crate) use transfer::{Download, Upload};
 
 use crate::streams::Live;
@@ -11,13 +14,16 @@ use http::uri::{Authority, PathAndQuery, Uri};
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use postern_protocol::{AppName, Code, MAX_HEADER_BYTES, Problem};
 use postern_relay_core::app::{Scheme, Upstream};
+#[cfg(test)]
+use postern_relay_core::principal::PrincipalKey;
 use rustls_platform_verifier::BuilderVerifierExt;
+use share::Room;
 use socket2::{SockRef, TcpKeepalive};
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -25,7 +31,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// How long a connection to an upstream may take, names looked up and TLS agreed.
@@ -38,8 +43,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(15);
 /// Idle connections kept per upstream.
 const IDLE_CONNECTIONS: usize = 64;
-/// Requests that may be under way to one app.
-const PER_APP: usize = 4096;
 
 /// Why an upstream gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +66,23 @@ pub struct Answer {
     /// Head and streaming body.
     pub response: Response<Incoming>,
     /// Room taken; keep it as long as the body lasts.
-    pub slot: OwnedSemaphorePermit,
+    pub slot: Slot,
 }
 
 /// Connections to `http` apps, kept alive between requests.
 pub struct Pool {
-    plain: Client<HttpConnector, Upload>,
+    plain: Clients<HttpConnector>,
     /// Made when an `https` upstream is first used: a system without authorities is no obstacle before.
-    tls: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Upload>>>,
+    tls: OnceLock<Option<Clients<HttpsConnector<HttpConnector>>>>,
     doors: Mutex<HashMap<AppName, Arc<Door>>>,
+}
+
+/// The two ways to make a connection.
+struct Clients<C> {
+    /// Kept between requests, whosever they are.
+    kept: Client<C, Upload>,
+    /// For one request alone.
+    single: Client<C, Upload>,
 }
 
 /// What stays the same about one app's upstream.
@@ -81,13 +92,13 @@ pub(crate) struct Door {
     /// The name the upstream knows itself by.
     pub(crate) host: HeaderValue,
     authority: Authority,
-    slots: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Pool {
     /// Nothing is connected yet.
     pub fn new() -> Self {
-        Self { plain: client(connector()), tls: OnceLock::new(), doors: Mutex::default() }
+        Self { plain: clients(&connector()), tls: OnceLock::new(), doors: Mutex::default() }
     }
 
     /// The upstream of the app that `live` leads to.
@@ -107,10 +118,7 @@ impl Pool {
     /// Sends one request, its path and query in `request`'s URI, and waits for the head of the answer.
     pub(crate) async fn send(&self, live: &Live, door: &Door, mut request: Request<Upload>) -> Result<Answer, Failure> {
         *request.uri_mut() = door.uri(request.uri())?;
-        let slot = match timeout(CONNECT, door.slots.clone().acquire_owned()).await {
-            Ok(Ok(slot)) => slot,
-            _ => return Err(Failure { code: Code::UpstreamUnreachable, detail: "too many requests are under way" }),
-        };
+        let slot = door.room.take(live.permit().principal()).await?;
         // A pooled connection may have been closed just as the request went out. What is safe to repeat is.
         let second = repeatable(&request);
         let first = self.attempt(live, door, request).await;
@@ -127,16 +135,29 @@ impl Pool {
         }
     }
 
-    async fn attempt(&self, live: &Live, door: &Door, request: Request<Upload>) -> Result<Response<Incoming>, Attempt> {
+    async fn attempt(
+        &self,
+        live: &Live,
+        door: &Door,
+        mut request: Request<Upload>,
+    ) -> Result<Response<Incoming>, Attempt> {
+        let connection = capture_connection(&mut request);
         let answer = match door.upstream.scheme {
             Scheme::Http => self.plain.request(request),
-            _ => self.tls.get_or_init(tls_client).as_ref().ok_or(Attempt::NoTls)?.request(request),
+            _ => self.tls.get_or_init(tls_clients).as_ref().ok_or(Attempt::NoTls)?.request(request),
         };
         let mut answer = std::pin::pin!(answer);
         let mut sent = 0;
         loop {
             match timeout(ANSWER, &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(response)) => {
+                    if authenticated::asks(response.headers())
+                        && let Some(connection) = connection.connection_metadata().as_ref()
+                    {
+                        connection.poison();
+                    }
+                    return Ok(response);
+                }
                 Ok(Err(failure)) => return Err(Attempt::from(&failure)),
                 // A long upload is not a silent upstream.
                 Err(_) if live.stream().sent.load(Ordering::Relaxed) != sent => {
@@ -165,6 +186,20 @@ pub(crate) async fn dial(live: &Live) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
+#[cfg(test)]
+impl Pool {
+    /// Takes this many places at `app`, which was used before, as if requests of `principal` were under way.
+    pub(crate) async fn occupy(&self, app: &str, principal: &PrincipalKey, places: usize) -> Vec<Slot> {
+        let found = |name: &AppName| name.as_str() == app;
+        let door = self.doors.lock().iter().find(|(name, _)| found(name)).map(|(_, door)| door.clone()).unwrap();
+        let mut slots = Vec::new();
+        for _ in 0..places {
+            slots.push(door.room.take(principal).await.unwrap());
+        }
+        slots
+    }
+}
+
 impl Default for Pool {
     fn default() -> Self {
         Self::new()
@@ -188,7 +223,7 @@ impl Door {
         };
         let host = if default { authority.host() } else { authority.as_str() };
         let host = HeaderValue::from_str(host).map_err(|_| misnamed)?;
-        Ok(Self { upstream: upstream.clone(), host, authority, slots: Arc::new(Semaphore::new(PER_APP)) })
+        Ok(Self { upstream: upstream.clone(), host, authority, room: Room::new() })
     }
 
     fn uri(&self, asked: &Uri) -> Result<Uri, Failure> {
@@ -272,28 +307,35 @@ fn connector() -> HttpConnector {
     connector
 }
 
-fn client<C>(connector: C) -> Client<C, Upload>
-where
-    C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
-{
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        .http1_max_buf_size(MAX_HEADER_BYTES)
-        .set_host(false)
-        .build(connector)
+impl<C: Connect + Clone + Send + Sync + 'static> Clients<C> {
+    fn request(&self, request: Request<Upload>) -> ResponseFuture {
+        let client = if authenticated::signs_in(request.headers()) { &self.single } else { &self.kept };
+        client.request(request)
+    }
+}
+
+fn clients<C: Connect + Clone + Send + Sync + 'static>(connector: &C) -> Clients<C> {
+    let client = |idle_connections| {
+        Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(idle_connections)
+            .http1_max_buf_size(MAX_HEADER_BYTES)
+            .set_host(false)
+            .build(connector.clone())
+    };
+    Clients { kept: client(IDLE_CONNECTIONS), single: client(0) }
 }
 
 /// TLS to upstreams trusts what the relay's system trusts.
-fn tls_client() -> Option<Client<HttpsConnector<HttpConnector>, Upload>> {
+fn tls_clients() -> Option<Clients<HttpsConnector<HttpConnector>>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(BuilderVerifierExt::with_platform_verifier);
     match config {
-        Ok(config) => Some(client(secure(config.with_no_client_auth()))),
+        Ok(config) => Some(clients(&secure(config.with_no_client_auth()))),
         Err(why) => {
             tracing::error!(%why, "https upstreams cannot be reached");
             None

@@ -5,6 +5,7 @@ mod hostile;
 mod http;
 mod refusals;
 mod reverify;
+mod sharing;
 mod tcp;
 mod transport;
 mod upstreams;

@@ -1,5 +1,6 @@
 //! Bodies on their way: counted, without trailers, and never longer alive than the stream they belong to.
 
+use super::Slot;
 use crate::body::BoxError;
 use crate::streams::{Live, Stream};
 use bytes::Bytes;
@@ -9,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A request's body, from device to upstream. Trailers end here: they could carry an identity that nobody
 /// gave (A44), and no app needs them of a browser.
@@ -57,12 +57,12 @@ impl Body for Upload {
 pub(crate) struct Download {
     body: Incoming,
     live: Live,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Download {
     /// The body of the answer to the request that `live` is filed for.
-    pub(crate) fn new(body: Incoming, live: Live, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(body: Incoming, live: Live, slot: Slot) -> Self {
         Self { body, live, _slot: slot }
     }
 }
