@@ -294,3 +294,32 @@ async fn logout_ends_the_session_everywhere() {
     let again = office.agent.run(&["logout"]).await.ok();
     assert_eq!(office.agent.run(&["logout"]).await.code, 0, "signing out twice is no error: {again:?}");
 }
+
+/// Signing out where nobody can be told: what was here is gone, and the person learns what that leaves, and from whom to
+/// ask the rest. It is done, so the exit status is 0.
+#[tokio::test]
+async fn a_sign_out_that_nobody_hears_says_so_and_what_to_do() {
+    for arguments in [&["logout"][..], &["logout", "--json"]] {
+        let mut office = Office::open().await;
+        office.sign_in().await;
+        let session = office.agent.status().await["session"]["id"].as_str().unwrap().to_owned();
+        office.relay.kill().await;
+        office.provider.stop().await;
+        let output = office.agent.run(arguments).await.ok();
+        let command = format!("postern-relay revoke session {session}");
+        if arguments.len() == 1 {
+            assert_eq!(output.stdout, "Signed out on this device.\n");
+            for text in ["The relay could not be told.", "The identity provider could not be told.", &command] {
+                assert!(output.stderr.contains(text), "{text:?} is not in: {}", output.stderr);
+            }
+        } else {
+            let (told, who) = (output.json(), |party: &Value| party["who"].as_str().unwrap().to_owned());
+            assert_eq!(told["untold"].as_array().unwrap().iter().map(who).collect::<Vec<_>>(), ["relay", "provider"]);
+            assert_eq!((&told["state"], output.stderr.as_str()), (&Value::from("signed_out"), ""));
+            let relay = &told["untold"][0];
+            assert!(relay["problem"]["fix"].as_str().unwrap().contains(&command), "{relay}");
+            assert!(relay["token_ends"].is_string() || relay["token_ends"].is_number(), "{relay}");
+        }
+        assert_eq!(office.agent.status().await["state"], "signed_out");
+    }
+}
