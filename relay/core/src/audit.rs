@@ -8,6 +8,7 @@ mod chain;
 mod record;
 mod verify;
 
+pub use ascii::line as json_line;
 pub use chain::{Chain, ChainError, CheckpointKey, CheckpointSigner};
 pub use record::{Event, Outcome, Record};
 pub use verify::{Broken, Checkpoint, Report, verify};

@@ -5,6 +5,7 @@
 use crate::config::Fault;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
+use postern_relay_core::audit::json_line;
 
 /// How to print.
 #[derive(Clone, Copy)]
@@ -21,9 +22,9 @@ impl Output {
         let _reader_gone = writeln!(std::io::stdout().lock(), "{line}");
     }
 
-    /// Data as one line of JSON.
+    /// Data as one line of JSON in ASCII: names from elsewhere cannot drive a terminal or turn its text in this form either.
     pub(super) fn json(self, value: &impl serde::Serialize) {
-        self.data(&serde_json::to_string(value).unwrap_or_default());
+        self.data(&json_line(value));
     }
 
     /// Something to know that is not data.

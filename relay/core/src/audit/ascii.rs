@@ -5,12 +5,12 @@ use serde_json::ser::Formatter;
 use std::io;
 
 /// `value` on one line of printable ASCII.
-pub(super) fn line(value: &impl Serialize) -> String {
+pub fn line(value: &impl Serialize) -> String {
     let mut out = Vec::with_capacity(512);
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Ascii));
     match (written, String::from_utf8(out)) {
         (Ok(()), Ok(line)) => line,
-        // Neither happens: a record has only named fields, and the formatter writes ASCII.
+        // Neither happens: what is written has only named fields, and the formatter writes ASCII.
         _ => String::from("{}"),
     }
 }
