@@ -287,6 +287,12 @@ impl Relay {
         crate::wait::eventually(&format!("audit: {what}"), async || self.audit().into_iter().find(&wanted)).await
     }
 
+    /// The public half of one of its keys: `session`, `identity`, `audit`, `device-ca` or `server-ca`.
+    pub fn public_key(&self, name: &str) -> Vec<u8> {
+        let pem = std::fs::read_to_string(self.dir.join("keys").join(name).with_extension("key")).unwrap();
+        rcgen::KeyPair::from_pem(&pem).unwrap().public_key_raw().to_vec()
+    }
+
     /// The authority behind its server certificates, in DER.
     pub fn server_authority(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_file(self.authority_file()).unwrap()

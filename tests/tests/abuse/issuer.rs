@@ -53,6 +53,7 @@ async fn a10_identity_is_issuer_and_subject_whatever_the_mail_address() {
         ambiguous.code == 1 && ambiguous.stderr.contains("ada") && ambiguous.stderr.contains("bob"),
         "{ambiguous:?}"
     );
+    assert!(!ambiguous.stderr.contains(" eve"), "an unverified address names somebody: {ambiguous:?}");
     site.relay.revoke("user", "eve").await.ok();
     assert_eq!(eve.get(&eve_quic, "wiki", "/").await.refusal(), (403, "principal_revoked"));
     assert_eq!(ada.get(&ada_quic, "wiki", "/").await.status, 200);
@@ -153,8 +154,11 @@ async fn a14_public_material_forges_nothing() {
 
     // Tokens keyed with public bytes.
     let claims = claims_of(&device.token);
-    for name in ["device-ca.crt", "server-ca.crt", "audit.pub"] {
-        let public = std::fs::read(site.relay.dir.join("keys").join(name)).unwrap();
+    let files = ["device-ca.crt", "server-ca.crt", "audit.pub"];
+    let files = files.map(|name| (name, std::fs::read(site.relay.dir.join("keys").join(name)).unwrap()));
+    let keys = ["device-ca", "server-ca", "session", "identity", "audit"];
+    let keys = keys.map(|name| (name, site.relay.public_key(name)));
+    for (name, public) in files.into_iter().chain(keys) {
         let token = TokenKey::hmac("", &public).sign(&json!({"typ": "at+jwt", "kid": null}), &claims);
         let request = http::Request::get("/").header("host", "wiki");
         let request = request.header("proxy-authorization", format!("Bearer {token}")).body("").unwrap();

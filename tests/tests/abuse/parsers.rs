@@ -1,8 +1,9 @@
 //! A30: everything the relay parses, fed with noise and with good things gone slightly wrong.
 
 use crate::Site;
+use postern_protocol::control::TYPE_ID_TOKEN;
 use postern_tests::certificate::{authority, identity};
-use postern_tests::device::exchange;
+use postern_tests::device::{exchange, exchange_form};
 use postern_tests::forge::merge;
 use postern_tests::process::run;
 use postern_tests::{Device, Quic, Settings, World};
@@ -68,6 +69,14 @@ async fn a30_mangled_enrolments_do_no_harm() {
         let reply = site.relay.public(request.header("content-type", "application/json").body(body).unwrap()).await;
         assert!(!reply.status.is_server_error(), "{reply:?}");
     }
+    // Well signed, so that the claims are read; most of the bytes above break the signature.
+    let claims = merge(site.provider.claims_of("ada"), &json!({"nonce": device.nonce()}));
+    let odd =
+        prop_oneof![Just(json!(null)), Just(json!(-0.5)), Just(json!(1e308)), Just(json!([[]])), Just(json!({"a": 1}))];
+    for (name, value) in samples(("(iss|sub|aud|azp|exp|iat|nbf|groups|acr|amr|auth_time|email|name|nonce)", odd)) {
+        let token = site.provider.key.sign(&json!({}), &merge(claims.clone(), &json!({ name: value })));
+        assert!(!site.relay.post("/enroll", &device.enrolment(&token)).await.status.is_server_error());
+    }
     site.is_sound().await;
 }
 
@@ -86,6 +95,19 @@ async fn a30_mangled_requests_do_no_harm() {
     for form in samples(mangled(device.exchange_form(&token).into_bytes())) {
         let reply = quic.control(exchange(form)).await;
         assert!(!reply.status.is_server_error(), "{reply:?}");
+    }
+    // Each part by itself: in a whole request that is mangled, few of them come to be read.
+    for session in samples("[0-9a-f]{0,40}|\\PC{0,8}") {
+        let form = exchange_form(&token, TYPE_ID_TOKEN, &session);
+        assert!(!quic.control(exchange(form)).await.status.is_server_error(), "{session:?}");
+    }
+    for path in samples("/([ -~]|%[0-9a-fA-F]{2}|%[ -~]{2}){0,12}") {
+        quic.raw(&device.head(&format!("GET {path} HTTP/1.1"), "wiki", "")).await;
+    }
+    for (name, value) in
+        samples(("(connection|cookie|upgrade|te|forwarded|x-postern-identity)", "[ -~\u{80}-\u{ff}]{0,20}"))
+    {
+        quic.raw(&device.head("GET / HTTP/1.1", "wiki", &format!("{name}: {value}\r\n"))).await;
     }
     let lines = "x-a: b\r\ncookie: c=d\r\ntransfer-encoding: chunked\r\n";
     let mut whole = device.head("POST /a?b=c HTTP/1.1", "wiki", lines);

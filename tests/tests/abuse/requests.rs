@@ -239,6 +239,7 @@ async fn a47_authority_and_host_must_agree_and_be_ours() {
     assert_eq!(send(device.head("GET http://wiki/ HTTP/1.1", "vault", "")).await, mismatch);
     assert_eq!(send(device.head("GET http://vault/ HTTP/1.1", "wiki", "")).await, mismatch);
     assert_eq!(send(device.head("GET https://postern.relay/apps HTTP/1.1", "wiki", "")).await, mismatch);
+    assert_eq!(send(device.head("CONNECT wiki:80 HTTP/1.1", "other:80", "")).await, mismatch);
     for (line, host, lines) in [
         ("GET / HTTP/1.1", "wiki", "host: other\r\n"),
         ("GET / HTTP/1.1", "wiki", "Host: wiki\r\n"),
@@ -253,7 +254,15 @@ async fn a47_authority_and_host_must_agree_and_be_ours() {
         let (status, _) = send(device.head(line, host, lines)).await;
         assert!(matches!(status, Some(400 | 421) | None), "{line} {host:?} {lines:?}: {status:?}");
     }
-    for host in ["evil.example", "wiki.evil.example", "postern.relay.evil.example", "127.0.0.1", "[::1]", "xn--wiki"] {
+    for host in [
+        "evil.example",
+        "wiki.evil.example",
+        "postern.relay.evil.example",
+        "127.0.0.1",
+        "[::1]",
+        "xn--wiki",
+        "wiki:8080",
+    ] {
         let (status, code) = send(device.head("GET / HTTP/1.1", host, "")).await;
         assert!(
             (status, code.as_str()) == (Some(421), "misdirected")

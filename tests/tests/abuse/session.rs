@@ -3,6 +3,8 @@
 use crate::Site;
 use http::Request;
 use postern_tests::device::exchange;
+use postern_tests::forge::claims_of;
+use postern_tests::process::Output;
 use postern_tests::secrets;
 use postern_tests::{App, Device};
 use serde_json::json;
@@ -87,9 +89,12 @@ async fn a08_a_session_token_ends_when_the_providers_token_is_too_old() {
     let (mut device, quic) = site.signed_in("ada").await;
     let issued = postern_tests::forge::now() - 50;
     device.exchange_as(&quic, &site.provider, "ada", json!({"iat": issued})).await;
-    let end = postern_tests::forge::claims_of(&device.token)["exp"].as_u64().unwrap();
+    let end = claims_of(&device.token)["exp"].as_u64().unwrap();
     assert!(end <= issued + 60, "it ends {} s too late", end - issued - 60);
 }
+
+/// What calls itself a health check, and what does not.
+const AGENTS: [&str; 5] = ["ELB-HealthChecker/2.0", "kube-probe/1.31", "GoogleHC/1.0", "Postern", "curl/8"];
 
 /// A48: there is no path, method or header by which an app's request goes unverified.
 #[tokio::test]
@@ -99,7 +104,7 @@ async fn a48_no_health_path_or_user_agent_escapes_verification() {
     for path in
         ["/health", "/healthz", "/livez", "/readyz", "/metrics", "/ping", "/favicon.ico", "/.well-known/postern"]
     {
-        for agent in ["ELB-HealthChecker/2.0", "kube-probe/1.31", "GoogleHC/1.0", "Postern", "curl/8"] {
+        for agent in AGENTS {
             let request = Request::get(path).header("host", "wiki").header("user-agent", agent);
             let reply = quic.send(request.body("").unwrap()).await.unwrap();
             assert_eq!(reply.refusal(), (407, "token_missing"), "{path} {agent}");
@@ -114,8 +119,11 @@ async fn a48_no_health_path_or_user_agent_escapes_verification() {
     // The public listener knows its own four things and forwards nothing, whatever Host says.
     for host in ["wiki", "postern.relay", "wiki.localhost"] {
         for path in ["/apps", "/session", "/events", "/x"] {
-            let reply = site.relay.public(Request::get(path).header("host", host).body("").unwrap()).await;
-            assert!(reply.status.is_client_error(), "{host} {path}: {reply:?}");
+            for agent in AGENTS {
+                let request = Request::get(path).header("host", host).header("user-agent", agent);
+                let reply = site.relay.public(request.body("").unwrap()).await;
+                assert!(reply.status.is_client_error(), "{host} {path} {agent}: {reply:?}");
+            }
         }
     }
     assert_eq!(site.wiki.requests().len(), 0);
@@ -143,7 +151,22 @@ async fn a55_hostile_text_in_logged_fields_is_escaped_and_no_secret_is_logged() 
     let reply = quic.send(exchange(device.exchange_form(&exchanged))).await.unwrap();
     device.token = reply.json()["access_token"].as_str().unwrap().to_owned();
 
+    // What an administrator is shown, and what apps are told, has none of it either; a subject may hold what turns text.
+    let turned = "eve\u{202e}";
+    let mut eve = Device::new();
+    eve.enroll_as(&site.relay, &site.provider, turned, json!({})).await;
+    for list in
+        [&["devices"][..], &["devices", "--json"], &["sessions"], &["sessions", "--json"], &["revoke", "user", turned]]
+    {
+        let Output { stdout, stderr, .. } = site.relay.admin(list).await;
+        assert_eq!(hostile_in(&(stdout + &stderr)), None, "{list:?}");
+    }
+    assert_eq!(device.get(&quic, "wiki", "/").await.status, 200);
+    let told = claims_of(site.wiki.last().header("x-postern-identity").unwrap());
+    assert_eq!(hostile_in(told["name"].as_str().unwrap_or_default()), None, "{told}");
+
     let canary = postern_tests::forge::random(24);
+    device.get(&quic, "wiki", &format!("/?token={canary}")).await;
     for (path, header) in [
         ("/%1b%5b2J%0d%0aforged", "user-agent"),
         ("/?q=%1b%0a", "referer"),
@@ -155,9 +178,10 @@ async fn a55_hostile_text_in_logged_fields_is_escaped_and_no_secret_is_logged() 
         quic.send(request.body("").unwrap()).await.unwrap();
     }
     // Refusals log more than successes do.
-    let forged = format!("Bearer {canary}\u{9b}31m");
-    let request = Request::get("/x").header("host", "wiki").header("proxy-authorization", forged.as_bytes());
-    quic.send(request.body("").unwrap()).await.unwrap();
+    for forged in [format!("Bearer {canary}\u{9b}31m"), format!("Bearer {canary}"), format!("Basic {canary}")] {
+        let request = Request::get("/x").header("host", "wiki").header("proxy-authorization", forged.as_bytes());
+        assert_eq!(quic.send(request.body("").unwrap()).await.unwrap().refusal(), (407, "token_invalid"));
+    }
     site.relay
         .post("/enroll", &json!({"csr": canary, "token": format!("{canary}{hostile}"), "device_name": hostile}))
         .await;
@@ -171,13 +195,17 @@ async fn a55_hostile_text_in_logged_fields_is_escaped_and_no_secret_is_logged() 
     site.relay.audited("all of it", |record| record["code"] == "token_invalid").await;
     let audit = std::fs::read_to_string(site.relay.audit_file()).unwrap();
     for text in [audit.clone(), site.relay.log()] {
-        let control = text.chars().find(|c| c.is_control() && *c != '\n' || "\u{202e}\u{2028}".contains(*c));
-        assert_eq!(control, None, "a control character is logged: {text}");
+        assert_eq!(hostile_in(&text), None, "a control character is logged: {text}");
         assert!(!text.lines().any(|line| line.starts_with("{\"seq\":1,\"forged\"")), "a line was forged");
         assert_eq!(secrets::secrets_in(text.as_bytes(), &[&canary, &device.token, &id_token]), [""; 0]);
     }
     assert!(audit.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
     site.relay.admin(&["audit", "verify"]).await.ok();
+}
+
+/// A character that drives a terminal or turns text around.
+fn hostile_in(text: &str) -> Option<char> {
+    text.chars().find(|c| c.is_control() && *c != '\n' || "\u{202e}\u{2028}".contains(*c))
 }
 
 /// A55: neither logs, nor audit, nor store, nor what an administrator is shown, hold a token or a key.

@@ -87,6 +87,10 @@ async fn a01_a_stolen_code_gives_no_tokens() {
         assert_eq!(reply.status, 400, "{verifier:?}: {}", reply.text());
         assert!(reply.json().get("access_token").is_none() && reply.json().get("id_token").is_none());
     }
+    // The code was good: brought to the agent, which has the verifier, it ends the sign-in well.
+    let page = Browser::of("ada").sign_in(back.as_str()).await;
+    assert_eq!(page.reply.status, 200, "{page:?}");
+    login.output().await.ok();
 }
 
 /// A02: a provider that does not offer S256 is not signed in at, not even with a weaker method or none.

@@ -78,6 +78,8 @@ async fn a06_forged_signatures_are_rejected() {
     bench.site.provider.publish(&rsa);
     let ours = &bench.site.provider.key;
     let mine = TokenKey::p256(&ours.id);
+    let brought = TokenKey::p256("mine");
+    let in_header = json!({"jwk": brought.jwk()});
     let modulus = rsa.jwk()["n"].as_str().unwrap().to_owned();
     let forgers = [
         ("none", TokenKey::none(&ours.id), json!({})),
@@ -91,7 +93,7 @@ async fn a06_forged_signatures_are_rejected() {
         ("a path for a key id", TokenKey::p256("../../keys/session.key"), json!({})),
         ("an HMAC labelled ES256", TokenKey::hmac(&ours.id, &ours.public_bytes()), json!({"alg": "ES256"})),
         ("a key of one's own under the right id", mine, json!({})),
-        ("a key in the header", TokenKey::p256("mine"), json!({"jwk": TokenKey::p256("mine").jwk()})),
+        ("a key in the header", brought, in_header),
         ("critical extensions unknown to us", TokenKey::none(&ours.id), json!({"crit": ["b64"], "b64": false})),
     ];
     for (what, key, header) in &forgers {
@@ -99,6 +101,10 @@ async fn a06_forged_signatures_are_rejected() {
         let session = merge(json!({"typ": "at+jwt"}), header);
         bench.refuses_session(what, &key.sign(&session, &claims_of(&bench.device.token))).await;
     }
+    let public = bench.site.relay.public_key("session");
+    let keyed =
+        TokenKey::hmac("", &public).sign(&json!({"typ": "at+jwt", "kid": null}), &claims_of(&bench.device.token));
+    bench.refuses_session("an HMAC with the public half of the session key", &keyed).await;
     let (unsigned, _) = bench.device.token.rsplit_once('.').unwrap();
     bench.refuses_session("a session token without its signature", &format!("{unsigned}.")).await;
     bench.accepts_honest_tokens().await;
