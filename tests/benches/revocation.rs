@@ -102,19 +102,34 @@ async fn run(devices: usize, streams: usize) -> Value {
     }
     println!("open after {:.1} s", lab.start.elapsed().as_secs_f64());
 
-    let user = json!({ "kind": "user", "issuer": provider.issuer.to_string().trim_end_matches('/'), "subject": "user-0" });
+    let user =
+        json!({ "kind": "user", "issuer": provider.issuer.to_string().trim_end_matches('/'), "subject": "user-0" });
     let mut rows = Vec::new();
     rows.push(
-        measure(&lab, "one user revoked", |probe| probe.user == 0, async || {
-            let accepted = lab.now();
-            let receipt = admin(&relay, "/revoke", &user).await;
-            println!("receipt: {receipt}");
-            accepted
-        })
+        measure(
+            &lab,
+            "one user revoked",
+            |probe| probe.user == 0,
+            async || {
+                let accepted = lab.now();
+                let receipt = admin(&relay, "/revoke", &user).await;
+                println!("receipt: {receipt}");
+                accepted
+            },
+        )
         .await,
     );
-    let all_but = "@id(\"staff\") permit(principal in Group::\"staff\", action, resource) unless { resource == App::\"db-1\" };";
-    rows.push(measure(&lab, "one app closed by the policy", |probe| probe.app == 1, async || policy(&lab, &relay, all_but).await).await);
+    let all_but =
+        "@id(\"staff\") permit(principal in Group::\"staff\", action, resource) unless { resource == App::\"db-1\" };";
+    rows.push(
+        measure(
+            &lab,
+            "one app closed by the policy",
+            |probe| probe.app == 1,
+            async || policy(&lab, &relay, all_but).await,
+        )
+        .await,
+    );
     let none = "@id(\"staff\") permit(principal in Group::\"nobody\", action, resource);";
     rows.push(measure(&lab, "a policy that concerns all", |_| true, async || policy(&lab, &relay, none).await).await);
     assert!(!lab.broken.load(SeqCst), "a stream got other bytes than it sent");
@@ -170,7 +185,10 @@ async fn measure(lab: &Lab, name: &str, concerned: impl Fn(&Probe) -> bool, caus
     let (before, during) = (window(at - 3_000_000_000, at), window(at, at + 1_500_000_000));
     let (last, ends, before, during) = (shares(last), shares(ends), shares(before), shares(during));
     println!("{name}: {} streams cut, {} go on", hit.len(), spared.len());
-    println!("  last byte after  p50 {:6.1}  p99 {:6.1}  max {:6.1} ms   (budget: p99 250, max 1000)", last.0, last.1, last.2);
+    println!(
+        "  last byte after  p50 {:6.1}  p99 {:6.1}  max {:6.1} ms   (budget: p99 250, max 1000)",
+        last.0, last.1, last.2
+    );
     println!("  both sides ended p50 {:6.1}  p99 {:6.1}  max {:6.1} ms", ends.0, ends.1, ends.2);
     let ratio = during.1 / before.1;
     if !spared.is_empty() {

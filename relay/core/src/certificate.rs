@@ -67,6 +67,11 @@ pub fn verify_device(leaf_der: &[u8], domain: &TrustDomain, now: Timestamp) -> R
     Ok(device)
 }
 
+/// Whom a leaf that TLS has verified names, be it good or not: for the audit log alone.
+pub fn named_device(leaf_der: &[u8], domain: &TrustDomain) -> Option<DeviceId> {
+    parse(leaf_der, domain).map(|device| device.id)
+}
+
 fn parse(der: &[u8], domain: &TrustDomain) -> Option<VerifiedDevice> {
     if der.len() > MAX_CERTIFICATE_BYTES {
         return None;

@@ -41,7 +41,9 @@ impl Connections {
         let mut open = self.open.lock();
         let number = open.next;
         open.next += 1;
-        let of_device = || open.connections.iter().filter(|(_, connection)| connection.device.id() == device.id());
+        // One that is cut is about to go: it must not be taken for the oldest again.
+        let stays = |connection: &Connection| connection.device.id() == device.id() && connection.cut.code().is_none();
+        let of_device = || open.connections.iter().filter(|(_, connection)| stays(connection));
         if of_device().count() >= PER_DEVICE
             && let Some((_, oldest)) = of_device().min_by_key(|(number, _)| **number)
         {

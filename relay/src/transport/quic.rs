@@ -7,13 +7,15 @@ use crate::reverify;
 use crate::service::{self, Peer};
 use crate::state::Relay;
 use postern_protocol::control::RelayEvent;
-use postern_protocol::{ALPN_QUIC, Code};
-use postern_relay_core::certificate::{VerifiedDevice, verify_device};
-use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use postern_protocol::{ALPN_QUIC, Code, DeviceId};
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::certificate::{VerifiedDevice, named_device, verify_device};
+use quinn::TransportErrorCode;
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -115,9 +117,24 @@ impl Bound {
                 incoming = self.endpoint.accept() => incoming,
             };
             let Some(incoming) = incoming else { break };
-            if let Some(incoming) = self.admit(incoming, handshakes.load(Ordering::Relaxed)) {
-                let slot = Handshake::begin(&handshakes);
-                tasks.spawn(connection(relay.clone(), incoming, slot, self.streams));
+            match self.admit(incoming, handshakes.load(Ordering::Relaxed)) {
+                Ok(incoming) => {
+                    let slot = Handshake::begin(&handshakes);
+                    tasks.spawn(connection(relay.clone(), incoming, slot, self.streams));
+                }
+                Err(Some(code)) => {
+                    // An address that nobody has proved is neither believed nor remembered.
+                    let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                    if relay.limiters.refusals.record_public(nowhere, code) {
+                        let record = Record::event(Event::Connection, relay.clock.now()).refused(code);
+                        let relay = relay.clone();
+                        tasks.spawn(async move {
+                            let _unavailable =
+                                relay.audit.record(record.detail("no room for another connection")).await;
+                        });
+                    }
+                }
+                Err(None) => {}
             }
         }
         tokio::select! {
@@ -126,17 +143,17 @@ impl Bound {
         }
     }
 
-    /// Turns away what there is no room for, and under load makes the source prove its address.
-    fn admit(&self, incoming: Incoming, handshakes: u32) -> Option<Incoming> {
+    /// Turns away, with a code, what there is no room for, and under load makes the source prove its address first.
+    fn admit(&self, incoming: Incoming, handshakes: u32) -> Result<Incoming, Option<Code>> {
         if self.endpoint.open_connections() >= self.connections || handshakes >= REFUSE_ABOVE {
             incoming.refuse();
-            return None;
+            return Err(Some(Code::RateLimited));
         }
         if handshakes >= RETRY_ABOVE && !incoming.remote_address_validated() && incoming.may_retry() {
             let _an_unvalidated_source_may_always = incoming.retry();
-            return None;
+            return Err(None);
         }
-        Some(incoming)
+        Ok(incoming)
     }
 
     async fn drain(&self, relay: &Relay, tasks: &TaskTracker) {
@@ -177,7 +194,16 @@ async fn connection(relay: Arc<Relay>, incoming: Incoming, handshake: Handshake,
     let source = incoming.remote_address();
     let connection = match timeout(HANDSHAKE, async { incoming.accept()?.await }).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(why)) => return tracing::debug!(%source, %why, "handshake failed"),
+        Ok(Err(why)) => {
+            tracing::debug!(%source, %why, "handshake failed");
+            // Whoever gives up or falls silent was not refused.
+            if let ConnectionError::TransportError(error) = why
+                && let Some(code) = refusal(error.code)
+            {
+                record_unknown(&relay, source, code).await;
+            }
+            return;
+        }
         Err(_) => return tracing::debug!(%source, "handshake took too long"),
     };
     drop(handshake);
@@ -186,8 +212,45 @@ async fn connection(relay: Arc<Relay>, incoming: Incoming, handshake: Handshake,
         Err(code) => {
             tracing::info!(%source, %code, "device refused");
             close(&connection, code);
+            match named(&relay, &connection) {
+                Some(device) => record_refused(&relay, &device, source, code).await,
+                None => record_unknown(&relay, source, code).await,
+            }
         }
     }
+}
+
+/// The code for a certificate that our side of TLS refused, by its alert (RFC 8446 §6, RFC 9001 §4.8). It comes late
+/// enough that the source has proved its address.
+fn refusal(error: TransportErrorCode) -> Option<Code> {
+    match u64::from(error).checked_sub(0x100)? {
+        45 => Some(Code::CertificateExpired),
+        42..=44 | 46 | 48 | 51 | 116 => Some(Code::CertificateInvalid),
+        _ => None,
+    }
+}
+
+/// Records that a device's connection was refused or ended, within what its refusals may take.
+async fn record_refused(relay: &Relay, device: &DeviceId, source: SocketAddr, code: Code) {
+    if relay.limiters.refusals.record_of(device) {
+        let record = Record::event(Event::Connection, relay.clock.now()).of_device(device).from(source.ip());
+        // It stands refused whether or not that can be recorded.
+        let _unavailable = relay.audit.record(record.refused(code)).await;
+    }
+}
+
+/// The same for somebody who could not be identified, within what the public may take.
+async fn record_unknown(relay: &Relay, source: SocketAddr, code: Code) {
+    if relay.limiters.refusals.record_public(source.ip(), code) {
+        let record = Record::event(Event::Connection, relay.clock.now()).from(source.ip());
+        let _unavailable = relay.audit.record(record.refused(code)).await;
+    }
+}
+
+/// Whom the certificate of a refused device names.
+fn named(relay: &Relay, connection: &Connection) -> Option<DeviceId> {
+    let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'_>>>().ok()?;
+    named_device(identity.first()?, &relay.config.trust_domain)
 }
 
 /// Who this is. After every handshake: a device that was revoked gets no further.
@@ -207,10 +270,11 @@ fn close(connection: &Connection, code: Code) {
 
 async fn serve(relay: Arc<Relay>, connection: Connection, device: Arc<VerifiedDevice>, most_streams: u32) {
     let cut = Arc::new(Cut::new());
-    let _filed = relay.streams.connections().open(device.clone(), cut.clone());
+    let filed = relay.streams.connections().open(device.clone(), cut.clone());
     // Filed first, then looked at again: a revocation in between finds either the file or this.
     if relay.snapshot.load().revocations.is_device(device.id()) {
-        return close(&connection, Code::DeviceRevoked);
+        close(&connection, Code::DeviceRevoked);
+        return record_refused(&relay, device.id(), connection.remote_address(), Code::DeviceRevoked).await;
     }
     let peer = Arc::new(Peer { relay, device, source: connection.remote_address(), connection: cut.clone() });
     let mut room =
@@ -218,7 +282,12 @@ async fn serve(relay: Arc<Relay>, connection: Connection, device: Arc<VerifiedDe
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept_bi() => accepted,
-            code = cut.wait() => return close(&connection, code),
+            code = cut.wait() => {
+                close(&connection, code);
+                // It no longer counts among the device's connections.
+                drop(filed);
+                return record_refused(&peer.relay, peer.device.id(), peer.source, code).await;
+            }
         };
         match accepted {
             Ok((send, recv)) => {

@@ -15,6 +15,8 @@ use std::net::IpAddr;
 pub enum Event {
     /// A request was decided.
     Decision,
+    /// A device's connection was refused, or ended by the relay.
+    Connection,
     /// Live streams were cut.
     StreamCut,
     /// Live streams were frozen until their user signs in again.

@@ -2,12 +2,15 @@
 
 use super::upstreams::Upstream;
 use super::world::{Device, Outgoing, World, app, none, soon};
+use crate::revoke;
 use http::Request;
 use http_body_util::BodyExt as _;
 use postern_protocol::Code;
+use postern_relay_core::audit::Event;
+use postern_relay_core::revocation::Target;
 use quinn::{ConnectionError, VarInt};
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Makes these requests one after another on one stream: code and decision of each answer.
 async fn ask(device: &Device, requests: Vec<Request<Outgoing>>) -> Vec<(String, Option<String>)> {
@@ -109,4 +112,56 @@ async fn a_device_that_floods_is_disconnected() {
     assert_eq!(bob.get("wiki", "/").await.status(), 200);
     let again = Device { connection: world.connect_as(Some(&ada.identity), "postern.relay").await.unwrap(), ..ada };
     assert_eq!(again.get("wiki", "/").await.status(), 200);
+}
+
+/// Who is refused before the first request is in the audit log too, by name where the certificate tells it, and within
+/// the same bounds.
+#[tokio::test]
+async fn refused_handshakes_are_recorded() {
+    let world = World::new(&[]).await;
+    let ada = world.device("ada").await;
+    let target = Target::Device(ada.id().clone());
+    revoke::revoke(&world.relay, target, Event::Revocation, "test").await.unwrap();
+    let dial = || async {
+        let again = world.connect_as(Some(&ada.identity), "postern.relay").await.unwrap();
+        soon(again.closed()).await
+    };
+    let of = |code: &str| {
+        let lines = world.audit().into_iter().filter(|line| line["event"] == "connection" && line["code"] == code);
+        lines.collect::<Vec<_>>()
+    };
+    let recorded = |code: &'static str, number: usize| {
+        soon(async move {
+            while of(code).len() < number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    };
+    // The connection it had, which the revocation ended, and the one it tries.
+    dial().await;
+    recorded("device_revoked", 2).await;
+    for line in of("device_revoked") {
+        assert_eq!((line["device"].as_str(), line["result"].as_str()), (Some(ada.id().as_str()), Some("deny")));
+        assert_eq!(line["source"], "127.0.0.1");
+    }
+
+    // Whoever has no certificate of ours is nobody.
+    if let Ok(stranger) = world.connect_as(None, "postern.relay").await {
+        soon(stranger.closed()).await;
+    }
+    recorded("certificate_invalid", 1).await;
+    assert!(of("certificate_invalid")[0]["device"].is_null());
+
+    // Beyond its share a device's attempts are only counted.
+    let refusals = &world.relay.limiters.refusals;
+    refusals.take_unrecorded();
+    soon(async {
+        while refusals.take_unrecorded() == 0 {
+            while refusals.record_of(ada.id()) {}
+            refusals.take_unrecorded();
+            dial().await;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
