@@ -17,6 +17,15 @@ impl Claims {
         self.0.contains_key(name)
     }
 
+    /// An object, if it is there.
+    pub(crate) fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, Fault> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(Value::Object(members)) => Ok(Some(members)),
+            Some(_) => Err(format!("{name} is not an object")),
+        }
+    }
+
     /// A string of 1 to `max` bytes.
     pub(crate) fn text(&self, name: &str, max: usize) -> Result<Option<&str>, Fault> {
         match self.0.get(name) {

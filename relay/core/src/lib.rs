@@ -13,6 +13,7 @@ pub mod forward;
 pub mod identity;
 pub mod issuance;
 pub mod limits;
+pub mod logout;
 pub mod policy;
 pub mod principal;
 pub mod provider;

@@ -3,6 +3,9 @@
 /// Most bytes of a provider's or session token in compact form: room for 200 long group names.
 pub const MAX_TOKEN_BYTES: usize = 32 * 1024;
 
+/// Most bytes of a logout token or security event: neither lists groups.
+pub const MAX_EVENT_BYTES: usize = 16 * 1024;
+
 /// Most groups of one principal. More is refused, never cut: a missing group could drop a `forbid`.
 pub const MAX_GROUPS: usize = 500;
 

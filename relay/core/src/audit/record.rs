@@ -29,6 +29,8 @@ pub enum Event {
     SessionRenewal,
     /// A session ended by sign-out.
     SignOut,
+    /// The provider told of a sign-out (OpenID Connect Back-Channel Logout), or somebody pretended to be it.
+    BackChannelLogout,
     /// A principal, device or session was revoked.
     Revocation,
     /// The revocation of a principal or device was taken back.
