@@ -142,6 +142,10 @@ codes! {
         "The device key belongs to another principal"; "Sign out first: a new sign-in makes a new device key.";
     ServiceAccountUnregistered 118 "service_account_unregistered" 403 Admin No DENIED;
         "The service account or its key is not registered at the relay"; "The administrator adds the account with this key's thumbprint to relay.toml.";
+    LogoutTokenInvalid 119 "logout_token_invalid" 400 Provider No BAD;
+        "The logout token was refused"; "The administrator compares issuer, client and clock of provider and relay; a token counts once.";
+    EventInvalid 120 "event_invalid" 400 Provider No BAD;
+        "The security event was refused"; "The administrator compares the transmitter's settings with [[signals]] in relay.toml.";
 
     PolicyDenied 201 "policy_denied" 403 User No DENIED;
         "The policy does not allow this"; "Ask the owner of the app for access.";
@@ -149,6 +153,8 @@ codes! {
         "There is no such app"; "See the list of apps; ask your administrator if one is missing.";
     PostureStale 203 "posture_stale" 403 Device AfterRenewal DENIED;
         "The device's state was not reported lately"; "Let the agent report again; restart it if this stays.";
+    DeviceNotCompliant 205 "device_not_compliant" 403 Device Later DENIED;
+        "The device does not meet your organisation's rules"; "Bring the device into order as your administrator asks; access returns by itself.";
 
     RequestInvalid 301 "request_invalid" 400 Caller No BAD;
         "The request is malformed"; "Correct the request as the detail says.";

@@ -100,6 +100,10 @@ pub struct ProviderConfig {
     pub resource: Option<String>,
     /// Fixed loopback port of the redirect.
     pub redirect_port: Option<u16>,
+    /// Does its back-channel logout end sessions here?
+    pub backchannel_logout: bool,
+    /// May its logout tokens lack their `typ` and their end? For providers older than the final specification.
+    pub backchannel_logout_untyped: bool,
     /// Must an ID token that enrols be bound to the device key by its nonce?
     pub require_nonce: bool,
 }

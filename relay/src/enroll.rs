@@ -129,7 +129,9 @@ async fn sign_in(relay: &Relay, request: EnrollRequest, record: &mut Record) -> 
         name: identity.name.as_deref(),
         service: kind == TokenKind::Access,
         token_hash: token_hash(token),
+        token_issued: identity.issued_at,
         token_until: until(&identity),
+        provider_session: identity.provider_session.as_deref(),
     };
     // The token is used up before anything is signed: a refusal here leaves no certificate behind anywhere.
     relay.store.start_session(&sign_in, now).await?;

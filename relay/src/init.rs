@@ -163,6 +163,8 @@ groups_claim = "groups"                         # the claim that lists a person'
 token_max_age = "15m"                           # somebody disabled there is out within this time
 # resource = "https://relay.corp.example"       # `aud` of access tokens; service accounts need it
 # require_nonce = true                          # refuse sign-ins not bound to the device's key, as by device code
+# backchannel_logout = false                    # by default the provider may end sessions: POST /backchannel-logout
+# backchannel_logout_untyped = true             # for a provider whose logout tokens lack typ or exp, such as Glewlwyd
 # redirect_port = 8765                          # for a provider that insists on one exact redirect address
 
 [session]

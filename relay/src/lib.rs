@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod assemble;
 pub mod audit_log;
+pub mod backchannel;
 pub mod body;
 pub mod ca;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod identity_header;
 pub mod init;
 pub mod keys;
 pub mod log;
+pub mod outside;
 pub mod provider;
 pub mod public;
 pub mod refusal;

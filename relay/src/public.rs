@@ -1,9 +1,10 @@
-//! The public listener: HTTPS without client certificates, for discovery, enrolment, health and the JWKS.
+//! The public listener: HTTPS without client certificates, for discovery, enrolment, health, the JWKS, and what the
+//! provider has to tell.
 //! Nothing else is here, whatever name, path or header a client sends.
 
 use crate::body::{self, Body};
 use crate::state::{Relay, network};
-use crate::{enroll, refusal};
+use crate::{backchannel, enroll, refusal};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::routing::{get, post};
@@ -56,6 +57,9 @@ pub const JWKS: &str = "/.well-known/jwks.json";
 /// Where a load balancer asks.
 pub const HEALTH: &str = "/health";
 
+/// Where the provider tells that somebody signed out there.
+pub const BACKCHANNEL_LOGOUT: &str = "/backchannel-logout";
+
 /// What the handlers of this listener share.
 struct Public {
     relay: Arc<Relay>,
@@ -84,7 +88,11 @@ pub fn discovery(relay: &Relay, issuer: url::Url, quic: String, server_name: &st
 
 /// Every address this listener answers at.
 pub fn router(relay: Arc<Relay>, discovery: Discovery) -> Router {
-    Router::new()
+    let mut router = Router::new();
+    if relay.config.provider.backchannel_logout {
+        router = router.route(BACKCHANNEL_LOGOUT, post(sign_out));
+    }
+    router
         .route(discovery::PATH, get(discover))
         .route(ENROLL, post(enrol))
         .route(HEALTH, get(health))
@@ -234,6 +242,14 @@ async fn enrol(
         Ok(response) => response,
         Err(problem) => refusal::response(&problem),
     }
+}
+
+async fn sign_out(
+    State(public): State<Arc<Public>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response<Body> {
+    backchannel::handle(&public.relay, source.ip(), request).await
 }
 
 impl Public {

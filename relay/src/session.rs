@@ -73,8 +73,9 @@ async fn renewed(
         // Not bound to a key, it could enrol one: not after it was shown here.
         relay.store.use_up(&token_hash(&request.subject_token), until(&identity)).await?;
     }
+    let (email, name) = (identity.email.as_deref(), identity.name.as_deref());
     let renewed =
-        relay.store.renew_session(&request.session, identity.email.as_deref(), identity.name.as_deref(), now).await?;
+        relay.store.renew_session(&request.session, email, name, identity.provider_session.as_deref(), now).await?;
     if !renewed {
         return Err(Problem::new(Code::SessionRevoked));
     }

@@ -76,6 +76,8 @@ pub struct Limiters {
     pub control: DefaultKeyedRateLimiter<DeviceId>,
     /// Enrolments, per network.
     pub enrolments: DefaultKeyedRateLimiter<IpAddr>,
+    /// Logout tokens and security events, per network: one network tells of many people.
+    pub told: DefaultKeyedRateLimiter<IpAddr>,
     /// Other requests of the public listener, per network.
     pub public: DefaultKeyedRateLimiter<IpAddr>,
     /// Session tokens not seen before, per device: each costs a signature check.
@@ -129,6 +131,7 @@ impl Limiters {
     /// Nothing counted yet.
     pub fn new(limits: &Limits) -> Self {
         const CONTROL: Quota = per_second(10, 100);
+        const TOLD: Quota = per_second(50, 500);
         const PUBLIC: Quota = per_second(200, 200);
         const REFUSALS: Quota = per_second(50, 1000);
         const REFUSALS_OF_ONE: Quota = per_second(20, 200);
@@ -138,6 +141,7 @@ impl Limiters {
         Self {
             control: DefaultKeyedRateLimiter::keyed(CONTROL),
             enrolments: DefaultKeyedRateLimiter::keyed(Quota::per_minute(limits.enrolments_per_minute)),
+            told: DefaultKeyedRateLimiter::keyed(TOLD),
             public: DefaultKeyedRateLimiter::keyed(PUBLIC),
             tokens: DefaultKeyedRateLimiter::keyed(TOKENS),
             refusals: Refusals {
@@ -154,6 +158,7 @@ impl Limiters {
     pub fn tidy(&self) {
         self.control.retain_recent();
         self.enrolments.retain_recent();
+        self.told.retain_recent();
         self.public.retain_recent();
         self.tokens.retain_recent();
         self.refusals.limited.retain_recent();

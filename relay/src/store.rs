@@ -1,8 +1,10 @@
 //! What outlives a restart: devices, sessions, revocations, used tokens, the newest audit checkpoint. SQLite.
 
 mod listing;
+mod outside;
 
 pub use listing::{DeviceRow, KnownPrincipal, SessionRow};
+pub use outside::{Ended, Outcome, Told};
 
 use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
 use postern_relay_core::audit::Checkpoint;
@@ -67,8 +69,12 @@ pub struct SignIn<'a> {
     pub service: bool,
     /// SHA-256 of what is signed of the provider's token.
     pub token_hash: [u8; 32],
+    /// When the token was issued.
+    pub token_issued: Timestamp,
     /// When the token has ended for good.
     pub token_until: Timestamp,
+    /// The provider's session, where the token names it.
+    pub provider_session: Option<&'a str>,
 }
 
 /// A session as renewal finds it.
@@ -117,7 +123,7 @@ impl Store {
     }
 
     /// Records a sign-in: uses up the token, makes the device known, starts the session. All of it or nothing.
-    /// The error is `identity_token_used`, `device_owned` or `store_unavailable`.
+    /// The error is `identity_token_used`, `identity_token_stale`, `device_owned` or `store_unavailable`.
     pub async fn start_session(&self, sign_in: &SignIn<'_>, now: Timestamp) -> Result<(), Problem> {
         let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
         let result = record_sign_in(&mut connection, sign_in, now).await;
@@ -142,21 +148,26 @@ impl Store {
         }))
     }
 
-    /// Notes that a live session was renewed and what its token calls the person now. False: it has ended meanwhile.
+    /// Notes that a live session was renewed, what its token calls the person now, and the provider's session where the
+    /// token names one. False: it has ended meanwhile, or that session of the provider has.
     pub async fn renew_session(
         &self,
         id: &SessionId,
         email: Option<&str>,
         name: Option<&str>,
+        provider_session: Option<&str>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "UPDATE sessions SET renewed = ?, email = coalesce(?, email), name = coalesce(?, name)
-             WHERE id = ? AND ended IS NULL",
+            "UPDATE sessions SET renewed = ?1, email = coalesce(?2, email), name = coalesce(?3, name),
+                 provider_sid = coalesce(?4, provider_sid)
+             WHERE id = ?5 AND ended IS NULL
+               AND NOT EXISTS (SELECT 1 FROM ended_sign_ins WHERE kind = 'provider_sid' AND id = ?4)",
         )
         .bind(millis(now))
         .bind(email)
         .bind(name)
+        .bind(provider_session)
         .bind(id.as_str())
         .execute(&self.pool)
         .await?;
@@ -222,7 +233,13 @@ impl Store {
 
     /// Forgets what can no longer matter. Returns the sessions that need not stand among the revocations any more.
     pub async fn prune(&self, now: Timestamp) -> Result<Vec<SessionId>, StoreError> {
-        sqlx::query("DELETE FROM used_tokens WHERE until < ?").bind(millis(now)).execute(&self.pool).await?;
+        for past in [
+            "DELETE FROM used_tokens WHERE until < ?",
+            "DELETE FROM seen_tokens WHERE until < ?",
+            "DELETE FROM ended_sign_ins WHERE until < ?",
+        ] {
+            sqlx::query(past).bind(millis(now)).execute(&self.pool).await?;
+        }
         let idle = millis(now.minus(IDLE_SESSIONS));
         sqlx::query("DELETE FROM sessions WHERE renewed < ?").bind(idle).execute(&self.pool).await?;
         sqlx::query("DELETE FROM devices WHERE seen < ? AND id NOT IN (SELECT device FROM sessions)")
@@ -261,7 +278,11 @@ impl Store {
 /// The steps that bring the tables up to date. A step that was released is never edited; the next one goes below it.
 fn migrations() -> Migrator {
     let first = include_str!("../migrations/0001_first.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "first".into(), MigrationType::Simple, first, false)])
+    let outside = include_str!("../migrations/0002_outside.sql").into_sql_str();
+    Migrator::with_migrations(vec![
+        Migration::new(1, "first".into(), MigrationType::Simple, first, false),
+        Migration::new(2, "outside".into(), MigrationType::Simple, outside, false),
+    ])
 }
 
 /// The result of a transaction. After a failure its connection is not used again: when a disk is full, SQLite may
@@ -288,6 +309,16 @@ async fn record_sign_in(
     if fresh.rows_affected() == 0 {
         return Ok(Some(Code::IdentityTokenUsed));
     }
+    let over = sqlx::query(
+        "SELECT 1 FROM ended_sign_ins
+         WHERE (kind = 'provider_sid' AND id = ?) OR (kind = 'principal' AND id = ? AND at > ?)",
+    )
+    .bind(sign_in.provider_session)
+    .bind(sign_in.principal.to_string())
+    .bind(millis(sign_in.token_issued));
+    if over.fetch_optional(&mut *transaction).await?.is_some() {
+        return Ok(Some(Code::IdentityTokenStale));
+    }
     let (issuer, subject) = (sign_in.principal.issuer(), sign_in.principal.subject());
     let owned = sqlx::query(
         "INSERT INTO devices (id, issuer, subject, name, enrolled, seen) VALUES (?, ?, ?, ?, ?, ?)
@@ -306,8 +337,8 @@ async fn record_sign_in(
         return Ok(Some(Code::DeviceOwned));
     }
     sqlx::query(
-        "INSERT INTO sessions (id, device, issuer, subject, email, name, service, started, renewed)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO sessions (id, device, issuer, subject, email, name, service, started, renewed, provider_sid)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sign_in.session.as_str())
     .bind(sign_in.device.as_str())
@@ -318,6 +349,7 @@ async fn record_sign_in(
     .bind(sign_in.service)
     .bind(millis(now))
     .bind(millis(now))
+    .bind(sign_in.provider_session)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;

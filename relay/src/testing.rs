@@ -186,9 +186,20 @@ impl TestRelay {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("relay");
         init::init(&home, &Clock::new()).unwrap();
-        std::fs::write(home.join("relay.toml"), configuration(&idp.issuer, more)).unwrap();
+        let (more, of_provider) = match more.strip_prefix("[provider]\n") {
+            Some(of_provider) => ("", of_provider),
+            None => (more, ""),
+        };
+        let text = configuration(&idp.issuer, more);
+        let text = text.replacen("[limits]\n", &format!("{of_provider}\n[limits]\n"), 1);
+        std::fs::write(home.join("relay.toml"), text).unwrap();
         let relay = Self::assembled(&home).await;
         Self { relay, idp, home, _dir: dir }
+    }
+
+    /// With more in the section of the provider.
+    pub(crate) async fn with_provider(more: &str) -> Self {
+        Self::with(&format!("[provider]\n{more}")).await
     }
 
     /// The relay of this directory, as `serve` puts it together.
@@ -214,7 +225,21 @@ impl TestRelay {
 
     /// One request to the public listener's router.
     pub(crate) async fn public(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Reply {
+        self.public_with(method, path, &[], body).await
+    }
+
+    /// The same with these headers.
+    pub(crate) async fn public_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         let mut request = Request::new(Full::new(body.into()));
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
         (*request.method_mut(), *request.uri_mut()) = (method, path.parse().unwrap());
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 5))));
         let mut router = public::router(self.relay.clone(), self.discovery());

@@ -14,11 +14,13 @@ pub mod identity;
 pub mod issuance;
 pub mod limits;
 pub mod logout;
+pub mod outside;
 pub mod policy;
 pub mod principal;
 pub mod provider;
 pub mod registry;
 pub mod revocation;
+pub mod signals;
 pub mod token;
 
 #[cfg(test)]

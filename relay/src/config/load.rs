@@ -199,6 +199,13 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
     let resource = section.parsed("resource", resource, shown_text, SHORTER).map(|found| found.value);
     let redirect_port = section.number("redirect_port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
     let require_nonce = section.flag("require_nonce", false);
+    let backchannel_logout = section.flag("backchannel_logout", true);
+    let backchannel_logout_untyped = section.flag("backchannel_logout_untyped", false);
+    if backchannel_logout_untyped && !backchannel_logout {
+        let fix = "remove one of the two lines";
+        let message = "`provider.backchannel_logout_untyped` means nothing while backchannel_logout is false";
+        source.fault(section.start(), message, fix);
+    }
     section.finish();
     let scopes = match scopes {
         Some(scopes) => {
@@ -222,6 +229,8 @@ fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig>
         token_max_age,
         resource,
         redirect_port,
+        backchannel_logout,
+        backchannel_logout_untyped,
         require_nonce,
     })
 }

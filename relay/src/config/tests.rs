@@ -109,6 +109,12 @@ fn every_kind_of_mistake_is_told_at_its_line() {
         (8, "out of bounds", ("client_id", "token_max_age = \"2d\"\nclient_id")),
         (8, "`provider.require_nonce` must be", ("client_id", "require_nonce = \"yes\"\nclient_id")),
         (8, "`provider.redirect_port` is out of bounds", ("client_id", "redirect_port = 70000\nclient_id")),
+        (8, "`provider.backchannel_logout` must be true", ("client_id", "backchannel_logout = \"no\"\nclient_id")),
+        (
+            6,
+            "means nothing while backchannel_logout is false",
+            ("client_id", "backchannel_logout = false\nbackchannel_logout_untyped = true\nclient_id"),
+        ),
         (10, "`app.name`: ", ("\"wiki\"", "\"The Wiki\"")),
         (11, "there is no kind \"udp\"", ("\"http\"", "\"udp\"")),
         (12, "`app.upstream`: ", ("http://127.0.0.1:1", "127.0.0.1:1")),

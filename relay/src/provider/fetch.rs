@@ -1,7 +1,7 @@
 //! Fetches the provider's metadata and key set: only from where the configuration leads, never by redirect, never
 //! from an address that belongs to the machine or its cloud, never more than a bounded number of bytes.
 
-use crate::config::{ProviderConfig, is_loopback};
+use crate::config::is_loopback;
 use postern_relay_core::limits::MAX_JWKS_BYTES;
 use postern_relay_core::provider::Jwks;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -29,11 +29,13 @@ pub(super) enum FetchError {
     Client(reqwest::Error),
 }
 
-/// Fetches for one provider.
+/// Fetches for one issuer.
 pub(super) struct Fetcher {
     client: reqwest::Client,
-    issuer: Url,
-    issuer_text: String,
+    /// The address that the administrator named: the issuer's, or the key set's own.
+    named: Url,
+    /// The issuer, exactly as its metadata must have it. Absent: the named address is the key set's.
+    issuer: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -43,8 +45,18 @@ struct Metadata {
 }
 
 impl Fetcher {
-    pub(super) fn new(config: &ProviderConfig) -> Result<Self, FetchError> {
-        let resolver = Guarded { issuer_host: config.issuer.host_str().unwrap_or_default().to_owned() };
+    /// For the key set that the metadata of the issuer at `address` names.
+    pub(super) fn of_issuer(address: Url, issuer: String) -> Result<Self, FetchError> {
+        Self::new(address, Some(issuer))
+    }
+
+    /// For the key set at `address`.
+    pub(super) fn of_key_set(address: Url) -> Result<Self, FetchError> {
+        Self::new(address, None)
+    }
+
+    fn new(named: Url, issuer: Option<String>) -> Result<Self, FetchError> {
+        let resolver = Guarded { named_host: named.host_str().unwrap_or_default().to_owned() };
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             // A proxy would dial what the resolver has not checked.
@@ -54,30 +66,38 @@ impl Fetcher {
             .user_agent(concat!("postern-relay/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(FetchError::Client)?;
-        Ok(Self { client, issuer: config.issuer.clone(), issuer_text: config.issuer_text.clone() })
+        Ok(Self { client, named, issuer })
     }
 
-    /// The key set that the provider's metadata names.
+    /// The key set.
     pub(super) async fn jwks(&self) -> Result<Jwks, FetchError> {
+        let url = match &self.issuer {
+            Some(issuer) => self.key_set_of(issuer).await?,
+            None => self.named.clone(),
+        };
+        let bytes = self.get(&url, MAX_JWKS_BYTES).await?;
+        Jwks::parse(&bytes).map_err(|why| FetchError::Invalid(url, why))
+    }
+
+    /// Where the issuer's metadata says that its key set is.
+    async fn key_set_of(&self, issuer: &str) -> Result<Url, FetchError> {
         let metadata_url = self.metadata_url();
         let bytes = self.get(&metadata_url, MAX_METADATA).await?;
         let invalid = |why: String| FetchError::Invalid(metadata_url.clone(), why);
         let metadata: Metadata =
             serde_json::from_slice(&bytes).map_err(|error| invalid(format!("not provider metadata: {error}")))?;
-        if metadata.issuer != self.issuer_text {
-            let why =
-                format!("the provider calls itself {:?}, relay.toml says {:?}", metadata.issuer, self.issuer_text);
+        if metadata.issuer != issuer {
+            let why = format!("the provider calls itself {:?}, relay.toml says {issuer:?}", metadata.issuer);
             return Err(invalid(why));
         }
         let url = Url::parse(&metadata.jwks_uri).map_err(|error| invalid(format!("jwks_uri: {error}")))?;
         self.check_scheme(&url).map_err(|why| invalid(format!("jwks_uri: {why}")))?;
-        let bytes = self.get(&url, MAX_JWKS_BYTES).await?;
-        Jwks::parse(&bytes).map_err(|why| FetchError::Invalid(url, why))
+        Ok(url)
     }
 
     /// OpenID Connect Discovery §4: below the issuer, whose trailing slash goes.
     fn metadata_url(&self) -> Url {
-        let mut url = self.issuer.clone();
+        let mut url = self.named.clone();
         let path = format!("{}/.well-known/openid-configuration", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url
@@ -85,7 +105,7 @@ impl Fetcher {
 
     /// https; or http where both the issuer and this are on loopback.
     fn check_scheme(&self, url: &Url) -> Result<(), &'static str> {
-        let trial = self.issuer.scheme() == "http" && is_loopback(url);
+        let trial = self.named.scheme() == "http" && is_loopback(url);
         match url.scheme() {
             "https" => Ok(()),
             "http" if trial => Ok(()),
@@ -102,8 +122,7 @@ impl Fetcher {
             Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
             _ => None,
         };
-        if literal
-            .is_some_and(|ip| !permitted(ip, url.host_str() == self.issuer.host_str() || is_loopback(&self.issuer)))
+        if literal.is_some_and(|ip| !permitted(ip, url.host_str() == self.named.host_str() || is_loopback(&self.named)))
         {
             return Err(invalid("this address is not one a provider may have".to_owned()));
         }
@@ -136,13 +155,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Resolves names and passes on only addresses that a provider may have; those are the ones dialled.
 struct Guarded {
-    issuer_host: String,
+    named_host: String,
 }
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        // The administrator named the issuer's host: it may be this machine. No other name may turn out to be.
-        let own = name.as_str().eq_ignore_ascii_case(&self.issuer_host);
+        // The administrator named this host: it may be this machine. No other name may turn out to be.
+        let own = name.as_str().eq_ignore_ascii_case(&self.named_host);
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let addresses: Vec<SocketAddr> = found.filter(|address| permitted(address.ip(), own)).collect();

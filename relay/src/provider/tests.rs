@@ -1,5 +1,6 @@
 //! The rules of fetching, against a provider on loopback that misbehaves.
 
+use super::keys::{BETWEEN, BETWEEN_WITHOUT_KEYS, LEASE};
 use super::*;
 use crate::clock::Clock;
 use crate::testing::{Idp, ec_key, header, sign};
@@ -16,6 +17,8 @@ fn provider(idp: &Idp) -> Provider {
         resource: None,
         redirect_port: None,
         require_nonce: false,
+        backchannel_logout: true,
+        backchannel_logout_untyped: false,
     })
     .unwrap_or_else(|problem| panic!("{problem}"))
 }
@@ -144,13 +147,13 @@ async fn keys_have_a_lease() {
     let idp = Idp::start().await;
     let provider = provider(&idp);
     let now = Clock::new().now();
-    provider.refresh(now).await.unwrap();
+    provider.keys.refresh(now).await.unwrap();
     idp.answer(METADATA, 503, "");
-    assert!(provider.current(now.plus(LEASE)).await.is_ok());
+    assert!(provider.keys.current(now.plus(LEASE)).await.is_ok());
     let later = now.plus(LEASE + Duration::from_secs(1));
-    assert_eq!(provider.current(later).await.err().unwrap().code, Code::ProviderUnreachable);
+    assert_eq!(provider.keys.current(later).await.err().unwrap().code, Code::ProviderUnreachable);
     idp.publish(&idp.key, "k1");
-    assert!(provider.current(later.plus(BETWEEN_WITHOUT_KEYS)).await.is_ok(), "it comes back by itself");
+    assert!(provider.keys.current(later.plus(BETWEEN_WITHOUT_KEYS)).await.is_ok(), "it comes back by itself");
 }
 
 /// However many ask at once, one fetch answers them.

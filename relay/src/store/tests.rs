@@ -38,7 +38,9 @@ impl World {
             name: None,
             service: false,
             token_hash,
+            token_issued: NOW,
             token_until: NOW.plus(Duration::from_secs(600)),
+            provider_session: None,
         };
         self.store.start_session(&sign_in, NOW).await.map(|()| session)
     }
@@ -81,7 +83,10 @@ async fn revocations_end_sessions_and_outlive_a_restart() {
     assert!(revoked.is_session(&second) && revoked.is_session(&third), "what they ended is revoked by itself");
     assert_eq!(revoked.len(), 5);
     assert!(world.store.session(&third).await.unwrap().unwrap().ended);
-    assert!(!world.store.renew_session(&third, None, None, NOW).await.unwrap(), "an ended session is not renewed");
+    assert!(
+        !world.store.renew_session(&third, None, None, None, NOW).await.unwrap(),
+        "an ended session is not renewed"
+    );
     // A session's entry may be forgotten once no token of it lives; its row still says that it ended.
     let later = NOW.plus(SESSION_REVOCATIONS * 2);
     assert_eq!(world.store.prune(later).await.unwrap().len(), 3);

@@ -1,0 +1,94 @@
+//! What others tell the relay takes effect: the store first, where it counts once; then the snapshot, the streams,
+//! the sessions, the log.
+
+use crate::reverify;
+use crate::revoke::change;
+use crate::state::Relay;
+use crate::store::{Ended, Outcome, Told};
+use postern_protocol::control::RelayEvent;
+use postern_protocol::problem::printable;
+use postern_protocol::{Code, Problem};
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::outside::Effect;
+use postern_relay_core::registry::Scope;
+use postern_relay_core::revocation::Target;
+use std::sync::Arc;
+
+/// Something that was told and verified.
+pub struct Word {
+    /// Its name, which counts once.
+    pub told: Told,
+    /// What it changes.
+    pub effect: Effect,
+    /// Its record, to which is added what came of it.
+    pub record: Record,
+    /// Who told it, for the records of what it changes.
+    pub by: String,
+}
+
+/// Lets it take effect. When it returns without error, the effect and its name outlive a restart. Once begun it goes on
+/// to its end, although the caller goes away.
+pub async fn take(relay: &Arc<Relay>, word: Word) -> Result<Outcome, Problem> {
+    let relay = relay.clone();
+    let whole = tokio::spawn(async move { carry_out(&relay, word).await });
+    whole.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal).detail("what was told broke off")))
+}
+
+async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
+    let Word { told, effect, record, by } = word;
+    let one_at_a_time = relay.changes.lock().await;
+    let outcome = relay.store.apply(&told, &effect, relay.clock.now()).await?;
+    let mut scopes = Vec::new();
+    if let Outcome::Ended(sessions) = &outcome {
+        change(&relay.snapshot, |revocations| {
+            for ended in sessions {
+                revocations.insert(Target::Session(ended.session.clone()));
+            }
+        });
+        scopes.extend(sessions.iter().map(|ended| Scope::Session(ended.session.clone())));
+    }
+    let mut rounds = Vec::new();
+    for scope in &scopes {
+        rounds.push(reverify::begin(relay, scope).await);
+    }
+    drop(one_at_a_time);
+    if let Outcome::Ended(sessions) = &outcome {
+        for ended in sessions {
+            relay.events.send(&ended.session, RelayEvent::Revoked { code: Code::SessionRevoked });
+        }
+    }
+    let mut streams_cut = 0;
+    for round in rounds {
+        streams_cut += round.finish(relay).await.cut;
+    }
+    let what = match &outcome {
+        Outcome::Replayed => return Ok(outcome),
+        Outcome::Ended(sessions) => format!("sessions ended: {}; streams cut: {streams_cut}", sessions.len()),
+        Outcome::Changed => format!("changed; streams cut: {streams_cut}"),
+        Outcome::Outdated => "no effect: something newer is known".to_owned(),
+        Outcome::Nothing => match &effect {
+            Effect::Nothing(why) => format!("no effect: {why}"),
+            _ => "no effect: it is about nothing known here".to_owned(),
+        },
+    };
+    let jti = printable(&told.jti);
+    let told = match record.detail.clone() {
+        Some(before) => format!("{before}; {what}; jti {jti}"),
+        None => format!("{what}; jti {jti}"),
+    };
+    let mut records = vec![record.detail(told)];
+    if let Outcome::Ended(sessions) = &outcome {
+        records.extend(sessions.iter().map(|ended| of_session(relay, ended, &by)));
+    }
+    for record in records {
+        relay.audit.record(record).await?;
+    }
+    Ok(outcome)
+}
+
+/// The record of one session that ended.
+fn of_session(relay: &Relay, ended: &Ended, by: &str) -> Record {
+    let mut record = Record::event(Event::Revocation, relay.clock.now()).detail(format!("by {by}"));
+    record.session = Some(ended.session.clone());
+    record.of_principal(&ended.principal).of_device(&ended.device)
+}
