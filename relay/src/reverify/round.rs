@@ -137,27 +137,29 @@ impl Round {
         }
     }
 
-    /// Tells the sessions, writes the records, waits for what was cut.
+    /// Writes the records, tells the sessions, waits for what was cut.
     pub(crate) async fn finish(self, relay: &Relay) -> Cutback {
+        let Self { answers, streams, tally } = self;
+        let answers: Vec<Answer> = answers.into_values().filter(Answer::did_something).collect();
         let mut result = Cutback::default();
-        let mut records = Vec::new();
-        for answer in self.answers.into_values() {
+        for answer in &answers {
             result.cut += answer.cut;
             result.held += answer.holds;
             result.resumed += answer.resumed;
             result.kept += answer.kept;
-            answer.tell(relay);
-            records.extend(answer.into_record());
         }
+        let records: Vec<Record> = answers.iter().map(Answer::record).collect();
         if !records.is_empty() && relay.audit.record_all(records).await.is_err() {
             // What cannot be recorded is not allowed. The cuts stand: they take nothing that needs a record.
-            for stream in &self.streams {
-                result.cut += usize::from(stream.cut(Code::AuditUnavailable, &self.tally));
+            for stream in &streams {
+                result.cut += usize::from(stream.cut(Code::AuditUnavailable, &tally));
             }
         }
-        self.tally.wait().await;
-        result.slowest = Duration::from_nanos(self.tally.slowest.load(Ordering::SeqCst));
-        result.unfinished = self.tally.open.load(Ordering::SeqCst);
+        // After the record: a decision that somebody is told is in the log.
+        answers.iter().for_each(|answer| answer.tell(relay));
+        tally.wait().await;
+        result.slowest = Duration::from_nanos(tally.slowest.load(Ordering::SeqCst));
+        result.unfinished = tally.open.load(Ordering::SeqCst);
         result
     }
 }
@@ -199,18 +201,18 @@ impl Answer {
         }
     }
 
-    /// The record, unless the answer changed and confirmed nothing.
-    fn into_record(self) -> Option<Record> {
-        let mut record = self.record;
-        let (event, streams) = match (self.cut, self.holds, self.resumed + self.kept) {
-            (0, 0, 0) => return None,
-            (0, 0, kept) => (Event::Decision, kept),
-            (0, held, _) => (Event::StreamHeld, held),
-            (cut, _, _) => (Event::StreamCut, cut),
+    /// Did it change or confirm anything?
+    fn did_something(&self) -> bool {
+        self.cut + self.holds + self.resumed + self.kept > 0
+    }
+
+    fn record(&self) -> Record {
+        let (event, streams) = match (self.cut, self.holds) {
+            (0, 0) => (Event::Decision, self.resumed + self.kept),
+            (0, held) => (Event::StreamHeld, held),
+            (cut, _) => (Event::StreamCut, cut),
         };
-        record.event = event;
-        record.streams = Some(streams);
-        Some(record)
+        Record { event, streams: Some(streams), ..self.record.clone() }
     }
 }
 
