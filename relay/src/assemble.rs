@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::identity_header::Assertions;
 use crate::keys::{Authority, Keys};
 use crate::provider::Provider;
+use crate::signals::Transmitter;
 use crate::state::{Limiters, Relay, posture_map, token_cache};
 use crate::store::{Store, StoreError};
 use crate::{events, streams, upstream};
@@ -41,6 +42,9 @@ pub async fn assemble(config: Config, keys: Keys, issuer: String) -> Result<(Arc
     let rules = TokenRules { issuer: issuer.clone(), audience: format!("urn:postern:{}", config.trust_domain) };
     let signer = TokenSigner::from_pkcs8(&keys.session, rules).map_err(|error| key(&error))?;
     let assertions = AssertionSigner::from_pkcs8(&keys.identity, issuer.clone()).map_err(|error| key(&error))?;
+    let provider = &config.provider.issuer_text;
+    let transmitters =
+        config.signals.iter().map(|signals| Transmitter::new(signals, provider)).collect::<Result<_, _>>()?;
     let limits = &config.limits;
     let relay = Relay {
         issuer,
@@ -66,6 +70,7 @@ pub async fn assemble(config: Config, keys: Keys, issuer: String) -> Result<(Arc
         limiters: Limiters::new(limits),
         upstreams: upstream::Pool::new(),
         provider: Provider::new(&config.provider)?,
+        transmitters,
         ca: Arc::new(Embedded::new(keys.device_ca, config.trust_domain.clone(), config.certificate_lifetime)),
         clock,
         draining: CancellationToken::new(),

@@ -7,6 +7,7 @@ mod fault;
 mod load;
 mod on_lapse;
 mod reader;
+mod signals;
 
 pub use checks::load_policy;
 pub use fault::Fault;
@@ -15,6 +16,7 @@ pub use load::{Outline, load, outline};
 
 use postern_protocol::TrustDomain;
 use postern_relay_core::policy::Policy;
+use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -59,6 +61,8 @@ pub struct Config {
     pub policy: Arc<Policy>,
     /// Service accounts that may enrol, with the key each must use.
     pub service_accounts: Vec<ServiceAccount>,
+    /// Who may tell of security events.
+    pub signals: Vec<SignalsConfig>,
 }
 
 /// Addresses to listen on.
@@ -130,6 +134,21 @@ pub struct ServiceAccount {
     pub subject: String,
     /// base64url SHA-256 of its key's SubjectPublicKeyInfo.
     pub key_thumbprint: String,
+}
+
+/// Who may tell of security events (RFC 8935).
+#[derive(Clone, Debug)]
+pub struct SignalsConfig {
+    /// Its name, for people.
+    pub name: String,
+    /// `iss` of its events, exactly.
+    pub issuer: String,
+    /// Where its keys are.
+    pub jwks_uri: Url,
+    /// `aud` of events for this relay.
+    pub audience: String,
+    /// The bearer secret it delivers with, if it has one.
+    pub authorization: Option<SecretString>,
 }
 
 #[cfg(test)]

@@ -204,4 +204,13 @@ groups = ["internal"]               # what policy.cedar calls AppGroup::"interna
 # [[service_account]]
 # subject = "ci-runner"
 # key_thumbprint = "..."            # the agent prints it when the relay refuses the key
+
+# Who may push security events (Shared Signals, CAEP) to https://RELAY/ssf/events: sessions end, devices out of order are
+# denied, changed claims take effect at once.
+# [[signals]]
+# name = "mdm"
+# issuer = "https://signals.corp.example"
+# jwks_uri = "https://signals.corp.example/jwks.json"
+# audience = "https://relay.corp.example"   # `aud` of its events
+# authorization = "signals.secret"  # a file with the bearer secret that it delivers with, if it has one
 "#;

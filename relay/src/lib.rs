@@ -33,6 +33,7 @@ pub mod serve;
 pub mod server_tls;
 pub mod service;
 pub mod session;
+pub mod signals;
 pub mod state;
 pub mod store;
 pub mod streams;

@@ -11,7 +11,7 @@ use postern_protocol::{Code, Problem};
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::outside::Effect;
 use postern_relay_core::registry::Scope;
-use postern_relay_core::revocation::Target;
+use postern_relay_core::revocation::{Changed, Target};
 use std::sync::Arc;
 
 /// Something that was told and verified.
@@ -37,7 +37,8 @@ pub async fn take(relay: &Arc<Relay>, word: Word) -> Result<Outcome, Problem> {
 async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     let Word { told, effect, record, by } = word;
     let one_at_a_time = relay.changes.lock().await;
-    let outcome = relay.store.apply(&told, &effect, relay.clock.now()).await?;
+    let now = relay.clock.now();
+    let outcome = relay.store.apply(&told, &effect, now).await?;
     let mut scopes = Vec::new();
     if let Outcome::Ended(sessions) = &outcome {
         change(&relay.snapshot, |revocations| {
@@ -46,6 +47,18 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
             }
         });
         scopes.extend(sessions.iter().map(|ended| Scope::Session(ended.session.clone())));
+    }
+    if outcome == Outcome::Changed {
+        change(&relay.snapshot, |revocations| match effect.clone() {
+            Effect::Compliance { device, compliant, .. } => revocations.comply(device, compliant),
+            Effect::ClaimsChanged { principal, at } => revocations.claims_changed(principal, Changed::new(at, now)),
+            Effect::End(_) | Effect::Nothing(_) => {}
+        });
+        scopes.extend(match &effect {
+            Effect::Compliance { device, .. } => Some(Scope::Device(device.clone())),
+            Effect::ClaimsChanged { principal, .. } => Some(Scope::Principal(principal.clone())),
+            Effect::End(_) | Effect::Nothing(_) => None,
+        });
     }
     let mut rounds = Vec::new();
     for scope in &scopes {

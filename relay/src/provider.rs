@@ -47,13 +47,13 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Identity, Problem> {
         let rules = ProviderRules { max_age, ..self.rules.clone() };
-        let verified = self.keys.verify(now, |jwks| verify(token, kind, jwks, &rules, now)).await?;
+        let verified = self.keys.verify(now, is_unknown, |jwks| verify(token, kind, jwks, &rules, now)).await?;
         verified.map_err(|fault| refused(&fault))
     }
 
     /// Verifies a logout token of the provider.
     pub async fn verify_logout(&self, token: &str, now: Timestamp) -> Result<Logout, Problem> {
-        let verified = self.keys.verify(now, |jwks| logout::verify(token, jwks, &self.logout, now)).await?;
+        let verified = self.keys.verify(now, is_unknown, |jwks| logout::verify(token, jwks, &self.logout, now)).await?;
         verified.map_err(|fault| Problem::new(Code::LogoutTokenInvalid).detail(fault.to_string()))
     }
 
@@ -66,6 +66,10 @@ impl Provider {
     pub async fn keep_fresh(&self, clock: &crate::clock::Clock) {
         self.keys.keep_fresh(clock, &self.rules.issuer, "nobody can sign in until they can").await;
     }
+}
+
+fn is_unknown(fault: &TokenFault) -> bool {
+    *fault == TokenFault::UnknownKey
 }
 
 fn refused(fault: &TokenFault) -> Problem {

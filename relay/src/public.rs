@@ -4,7 +4,7 @@
 
 use crate::body::{self, Body};
 use crate::state::{Relay, network};
-use crate::{backchannel, enroll, refusal};
+use crate::{backchannel, enroll, refusal, signals};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::routing::{get, post};
@@ -60,6 +60,9 @@ pub const HEALTH: &str = "/health";
 /// Where the provider tells that somebody signed out there.
 pub const BACKCHANNEL_LOGOUT: &str = "/backchannel-logout";
 
+/// Where transmitters push security events.
+pub const SECURITY_EVENTS: &str = "/ssf/events";
+
 /// What the handlers of this listener share.
 struct Public {
     relay: Arc<Relay>,
@@ -91,6 +94,9 @@ pub fn router(relay: Arc<Relay>, discovery: Discovery) -> Router {
     let mut router = Router::new();
     if relay.config.provider.backchannel_logout {
         router = router.route(BACKCHANNEL_LOGOUT, post(sign_out));
+    }
+    if !relay.transmitters.is_empty() {
+        router = router.route(SECURITY_EVENTS, post(security_event));
     }
     router
         .route(discovery::PATH, get(discover))
@@ -250,6 +256,14 @@ async fn sign_out(
     request: Request,
 ) -> Response<Body> {
     backchannel::handle(&public.relay, source.ip(), request).await
+}
+
+async fn security_event(
+    State(public): State<Arc<Public>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response<Body> {
+    signals::handle(&public.relay, source.ip(), request).await
 }
 
 impl Public {

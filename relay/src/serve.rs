@@ -9,6 +9,7 @@ use crate::keys::{Authority, Keys};
 use crate::revoke::change;
 use crate::server_tls::{self, Certificate};
 use crate::state::Relay;
+use crate::store::CHANGED_CLAIMS;
 use crate::transport::ResetKey;
 use crate::{log, public, transport};
 use postern_protocol::control::CONTROL_AUTHORITY;
@@ -244,6 +245,7 @@ async fn tidy(relay: &Relay) {
             Ok(sessions) => {
                 let _one_at_a_time = relay.changes.lock().await;
                 change(&relay.snapshot, |revocations| {
+                    revocations.forget_changes(relay.clock.now().minus(CHANGED_CLAIMS));
                     for session in sessions {
                         revocations.remove(&Target::Session(session));
                     }

@@ -61,9 +61,13 @@ async fn renewed(
     let kind = token_kind(Some(&request.subject_token_type))?;
     let identity = relay.provider.verify(&request.subject_token, kind, relay.provider.token_max_age(), now).await?;
     record.principal = Some(identity.key.clone());
-    let revoked = relay.snapshot.load().revocations.cause(device.id(), &identity.key, &request.session);
-    if let Some(code) = revoked {
+    let revocations = relay.snapshot.load().revocations.clone();
+    if let Some(code) = revocations.cause(device.id(), &identity.key, &request.session) {
         return Err(Problem::new(code));
+    }
+    let changed = revocations.changed(&identity.key);
+    if changed.is_some_and(|changed| identity.issued_at < changed.at) {
+        return Err(Problem::new(Code::IdentityTokenStale).detail("what the token says changed since it was issued"));
     }
     let session = check_session(relay, device, &identity, &request.session, record).await?;
     if session.service {
@@ -81,7 +85,9 @@ async fn renewed(
     }
     let lifetime = lifetime(relay, &identity, now);
     let grant = grant(relay, device, &identity, request.session.clone());
-    let token = sign(relay, &grant, lifetime, now)?;
+    // `now` was read before the change was looked for: a token that may have missed one is issued before it.
+    let issued = changed.map_or(now, |changed| changed.tokens_from.max(now));
+    let token = sign(relay, &grant, lifetime, issued)?;
     let response = SessionResponse {
         access_token: token.expose_secret().to_owned(),
         issued_token_type: TYPE_ACCESS_TOKEN.to_owned(),

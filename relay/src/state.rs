@@ -5,6 +5,7 @@ use crate::ca::CertificateAuthority;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::provider::Provider;
+use crate::signals::Transmitter;
 use crate::store::Store;
 use crate::{events, identity_header, streams, upstream};
 use arc_swap::ArcSwap;
@@ -62,6 +63,8 @@ pub struct Relay {
     pub upstreams: upstream::Pool,
     /// The OpenID provider's keys.
     pub provider: Provider,
+    /// Who may tell of security events.
+    pub transmitters: Vec<Transmitter>,
     /// Issues device certificates.
     pub ca: Arc<dyn CertificateAuthority>,
     /// Time and randomness.

@@ -4,7 +4,7 @@ mod listing;
 mod outside;
 
 pub use listing::{DeviceRow, KnownPrincipal, SessionRow};
-pub use outside::{Ended, Outcome, Told};
+pub use outside::{CHANGED_CLAIMS, Ended, Outcome, Told};
 
 use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
 use postern_relay_core::audit::Checkpoint;
@@ -228,6 +228,7 @@ impl Store {
                 _ => Target::Session(parsed(id, "session id")?),
             });
         }
+        self.add_told(&mut revocations, now).await?;
         Ok(revocations)
     }
 
@@ -240,6 +241,10 @@ impl Store {
         ] {
             sqlx::query(past).bind(millis(now)).execute(&self.pool).await?;
         }
+        sqlx::query("DELETE FROM changed_claims WHERE told < ?")
+            .bind(millis(now.minus(CHANGED_CLAIMS)))
+            .execute(&self.pool)
+            .await?;
         let idle = millis(now.minus(IDLE_SESSIONS));
         sqlx::query("DELETE FROM sessions WHERE renewed < ?").bind(idle).execute(&self.pool).await?;
         sqlx::query("DELETE FROM devices WHERE seen < ? AND id NOT IN (SELECT device FROM sessions)")

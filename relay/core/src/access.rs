@@ -171,7 +171,7 @@ impl Permit {
 }
 
 /// Decides `request`. The checks stand in a fixed order, and the first that fails names the code: certificate,
-/// revocation, session token, limits, path, app, kind, posture, policy.
+/// revocation, session token, limits, path, app, kind, compliance, posture, policy.
 pub fn decide(
     device: &VerifiedDevice,
     session: &VerifiedSession,
@@ -233,7 +233,9 @@ fn judge(
     check_limits(request)?;
     let paths = check_path(&request.action)?;
     let app = check_app(&request.app, snapshot)?;
-    let state = check_kind(&app, &request.action).and_then(|()| check_posture(request, snapshot, now));
+    let state = check_kind(&app, &request.action)
+        .and_then(|()| check_compliance(device, snapshot))
+        .and_then(|()| check_posture(request, snapshot, now));
     let policy = || check_policy(&app, &paths, session, request, snapshot, now);
     match (state, app.hidden) {
         (Ok(posture_ends), _) => {
@@ -259,8 +261,21 @@ pub fn check_identity(
     device.check_validity(now)?;
     match snapshot.revocations.cause(device.id(), session.principal(), session.session()) {
         Some(code) => Err(code),
-        None => check_token(device, session, now),
+        None => check_claims(session, snapshot).and_then(|()| check_token(device, session, now)),
     }
+}
+
+/// Was the token issued since the principal's claims last changed? A new one will do.
+fn check_claims(session: &VerifiedSession, snapshot: &Snapshot) -> Result<(), Code> {
+    match snapshot.revocations.changed(session.principal()) {
+        Some(changed) if session.issued_at() < changed.tokens_from => Err(Code::TokenExpired),
+        _ => Ok(()),
+    }
+}
+
+/// Is the device in order? One that is not keeps its session and may use no app.
+fn check_compliance(device: &VerifiedDevice, snapshot: &Snapshot) -> Result<(), Code> {
+    if snapshot.revocations.is_compliant(device.id()) { Ok(()) } else { Err(Code::DeviceNotCompliant) }
 }
 
 /// The token is good now and for this very certificate and device (RFC 8705 §3).

@@ -1,8 +1,9 @@
-//! What is withdrawn: principals, devices, sessions. A set that the shell replaces as a whole.
+//! What is withdrawn: principals, devices, sessions; devices out of order; tokens that no longer tell the truth. A set
+//! that the shell replaces as a whole.
 
 use crate::principal::PrincipalKey;
-use postern_protocol::{Code, DeviceId, SessionId};
-use std::collections::HashSet;
+use postern_protocol::{Code, DeviceId, SessionId, Timestamp};
+use std::collections::{HashMap, HashSet};
 
 /// What a revocation withdraws.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,25 @@ pub struct Revocations {
     principals: HashSet<PrincipalKey>,
     devices: HashSet<DeviceId>,
     sessions: HashSet<SessionId>,
+    not_compliant: HashSet<DeviceId>,
+    changed: HashMap<PrincipalKey, Changed>,
+}
+
+/// Since when the claims of a principal are others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The provider's tokens issued before this, by its clock, are out of date.
+    pub at: Timestamp,
+    /// Session tokens issued before this, by the relay's clock, are void.
+    pub tokens_from: Timestamp,
+}
+
+impl Changed {
+    /// They changed `at` the provider, and the relay was `told` so. A token tells its time in whole seconds, so what was
+    /// issued in the same second counts as issued before.
+    pub const fn new(at: Timestamp, told: Timestamp) -> Self {
+        Self { at, tokens_from: Timestamp::from_seconds(told.seconds().saturating_add(1)) }
+    }
 }
 
 impl Revocations {
@@ -66,6 +86,38 @@ impl Revocations {
     /// Is the session withdrawn?
     pub fn is_session(&self, id: &SessionId) -> bool {
         self.sessions.contains(id)
+    }
+
+    /// Notes whether a device is in order.
+    pub fn comply(&mut self, device: DeviceId, compliant: bool) {
+        if compliant {
+            self.not_compliant.remove(&device);
+        } else {
+            self.not_compliant.insert(device);
+        }
+    }
+
+    /// Is the device in order, as far as anybody told?
+    pub fn is_compliant(&self, device: &DeviceId) -> bool {
+        !self.not_compliant.contains(device)
+    }
+
+    /// Notes that a principal's claims changed. What is older than what is known changes nothing.
+    pub fn claims_changed(&mut self, principal: PrincipalKey, changed: Changed) {
+        let known = self.changed.entry(principal).or_insert(changed);
+        if changed.at > known.at {
+            *known = changed;
+        }
+    }
+
+    /// Forgets changes of claims before `told`: no token is that old.
+    pub fn forget_changes(&mut self, told: Timestamp) {
+        self.changed.retain(|_, changed| changed.tokens_from >= told);
+    }
+
+    /// Since when the principal's claims are others, if they changed lately.
+    pub fn changed(&self, principal: &PrincipalKey) -> Option<Changed> {
+        self.changed.get(principal).copied()
     }
 
     /// The first cause why these may do nothing: device, then principal, then session.

@@ -54,6 +54,7 @@ fn config(draft: Draft, policy: Option<Arc<Policy>>) -> Option<Config> {
         limits: draft.limits,
         policy: policy?,
         service_accounts: draft.service_accounts,
+        signals: draft.signals,
     })
 }
 

@@ -1,7 +1,9 @@
 //! From `relay.toml` to a [`Config`]: each section by name, then the checks that need other files.
 
 use super::reader::{Found, Section, Source};
-use super::{Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, TlsFiles, checks, on_lapse};
+use super::{
+    Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, SignalsConfig, TlsFiles, checks, on_lapse, signals,
+};
 use crate::keys::Keys;
 use postern_protocol::control::AppKind;
 use postern_protocol::problem::printable;
@@ -93,6 +95,7 @@ pub(super) struct Draft {
     pub(super) limits: Limits,
     pub(super) apps: Option<Arc<AppTable>>,
     pub(super) service_accounts: Vec<ServiceAccount>,
+    pub(super) signals: Vec<SignalsConfig>,
 }
 
 impl Draft {
@@ -134,6 +137,7 @@ impl Draft {
         let limits = limits(root.child("limits"));
         let apps = apps(source, root.children("app"));
         let service_accounts = service_accounts(source, root.children("service_account"), provider.as_ref());
+        let signals = signals::read(source, root.children("signals"), base);
         root.finish();
         Self {
             file: file.to_owned(),
@@ -153,6 +157,7 @@ impl Draft {
             limits,
             apps,
             service_accounts,
+            signals,
         }
     }
 }
@@ -391,7 +396,7 @@ fn provider_issuer(text: &str) -> Result<Url, String> {
     }
 }
 
-fn has_user(url: &Url) -> bool {
+pub(super) fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
@@ -405,10 +410,10 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-const SHORTER: &str = "write it shorter and in plain characters";
+pub(super) const SHORTER: &str = "write it shorter and in plain characters";
 
 /// Text that agents show or send on; they refuse a relay that tells them other text.
-fn shown_text(text: &str) -> Result<String, &'static str> {
+pub(super) fn shown_text(text: &str) -> Result<String, &'static str> {
     match text {
         long if long.len() > 200 => Err("longer than 200 bytes"),
         odd if printable(odd) != odd => Err("holds control characters"),

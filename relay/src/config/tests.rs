@@ -81,6 +81,11 @@ fn what_init_makes_passes_and_means_what_its_comments_say() {
     assert_eq!(config.posture_max_age, by_default.posture_max_age);
 }
 
+/// A transmitter whose fourth line and on are these.
+fn signals(more: &str) -> String {
+    format!("[[signals]]\nname = \"a\"\nissuer = \"b\"\naudience = \"c\"\n{more}")
+}
+
 #[test]
 fn every_kind_of_mistake_is_told_at_its_line() {
     let world = World::new();
@@ -138,6 +143,20 @@ fn every_kind_of_mistake_is_told_at_its_line() {
         (14, "unknown key `limit` (did you mean `limits`?)", "[limit]\nburst = 1"),
         (14, "provider.resource` is not set", "[[service_account]]\nsubject = \"ci\"\nkey_thumbprint = \"x\""),
         (16, "`service_account.key_thumbprint`", "[[service_account]]\nsubject = \"ci\"\nkey_thumbprint = \"x\""),
+        (14, "`signals.audience` is missing", "[[signals]]\nname = \"a\"\nissuer = \"b\"\njwks_uri = \"https://c\""),
+        (18, "http is for a transmitter on loopback", &signals("jwks_uri = \"http://keys.example\"")),
+        (19, "none.secret does not exist", &signals("jwks_uri = \"https://c\"\nauthorization = \"none.secret\"")),
+        (19, "does not hold a bearer secret", &signals("jwks_uri = \"https://c\"\nauthorization = \"relay.toml\"")),
+        (19, "unknown key `signals.audiense`", &signals("jwks_uri = \"https://c\"\naudiense = \"d\"")),
+        (
+            19,
+            "has this issuer",
+            &format!(
+                "{}\n{}",
+                signals("jwks_uri = \"https://c\""),
+                signals("jwks_uri = \"https://d\"").replace("\"a\"", "\"z\"")
+            ),
+        ),
         (15, "does not exist", "[tls]\ncertificate = \"none.crt\"\nkey = \"none.key\""),
         (14, "only one of certificate and key", "[tls]\nkey = \"none.key\""),
         (15, "the directory of the keys", "[keys]\ndir = \"elsewhere\""),

@@ -4,7 +4,7 @@ use super::fetch::{FetchError, Fetcher};
 use crate::clock::Clock;
 use arc_swap::ArcSwapOption;
 use postern_protocol::{Code, Problem, Timestamp};
-use postern_relay_core::provider::{Jwks, TokenFault};
+use postern_relay_core::provider::Jwks;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -48,20 +48,21 @@ impl KeySet {
         Fetcher::of_key_set(address).map(Self::new).map_err(|error| no_client(&error))
     }
 
-    /// Verifies by `verify` with the newest keys; once more with newer ones where it says that it needs them. The
-    /// outer error: there are no keys.
-    pub async fn verify<T>(
+    /// Verifies by `verify` with the newest keys; once more with newer ones where its error is `unknown_key`. The outer
+    /// error: there are no keys.
+    pub async fn verify<T, E>(
         &self,
         now: Timestamp,
-        verify: impl Fn(&Jwks) -> Result<T, TokenFault>,
-    ) -> Result<Result<T, TokenFault>, Problem> {
+        unknown_key: impl Fn(&E) -> bool,
+        verify: impl Fn(&Jwks) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Problem> {
         let keys = self.current(now).await?;
         match verify(&keys.jwks) {
-            Err(TokenFault::UnknownKey) => {
-                // The issuer may have rotated its keys; the token's own idea of where keys are is never asked.
-                let keys = self.newer_than(keys.at, now).await;
-                Ok(keys.ok_or(TokenFault::UnknownKey).and_then(|keys| verify(&keys.jwks)))
-            }
+            // The issuer may have rotated its keys; the token's own idea of where keys are is never asked.
+            Err(fault) if unknown_key(&fault) => match self.newer_than(keys.at, now).await {
+                Some(keys) => Ok(verify(&keys.jwks)),
+                None => Ok(Err(fault)),
+            },
             result => Ok(result),
         }
     }

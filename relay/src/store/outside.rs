@@ -1,9 +1,10 @@
 //! What others tell the relay, recorded together with its effect: all of it or nothing, and once.
 
-use super::{Store, StoreError, keep_if_sound, millis, parsed, principal};
+use super::{Store, StoreError, keep_if_sound, millis, parsed, principal, timestamp};
 use postern_protocol::{DeviceId, SessionId, Timestamp};
 use postern_relay_core::outside::{Effect, Sessions};
 use postern_relay_core::principal::PrincipalKey;
+use postern_relay_core::revocation::{Changed, Revocations};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use std::time::Duration;
@@ -50,7 +51,29 @@ pub struct Ended {
 /// How long tokens of an ended sign-in are refused: none of them counts longer.
 const ENDED_SIGN_INS: Duration = Duration::from_secs(2 * 86_400);
 
+/// How long a change of claims matters: no token issued before it counts longer.
+pub const CHANGED_CLAIMS: Duration = Duration::from_secs(2 * 86_400);
+
 impl Store {
+    /// Adds what decisions need to know of what was told.
+    pub(super) async fn add_told(&self, revocations: &mut Revocations, now: Timestamp) -> Result<(), StoreError> {
+        let rows =
+            sqlx::query("SELECT device FROM device_compliance WHERE compliant = 0").fetch_all(&self.pool).await?;
+        for row in rows {
+            revocations.comply(parsed(row.try_get("device")?, "device id")?, false);
+        }
+        let rows = sqlx::query("SELECT issuer, subject, at, told FROM changed_claims WHERE told >= ?")
+            .bind(millis(now.minus(CHANGED_CLAIMS)))
+            .fetch_all(&self.pool)
+            .await?;
+        for row in rows {
+            let key = principal(row.try_get("issuer")?, row.try_get("subject")?)?;
+            let changed = Changed::new(timestamp(row.try_get("at")?), timestamp(row.try_get("told")?));
+            revocations.claims_changed(key, changed);
+        }
+        Ok(())
+    }
+
     /// Records that this was told, and its effect.
     pub async fn apply(&self, told: &Told, effect: &Effect, now: Timestamp) -> Result<Outcome, StoreError> {
         let mut connection = self.pool.acquire().await?;

@@ -31,6 +31,8 @@ pub enum Event {
     SignOut,
     /// The provider told of a sign-out (OpenID Connect Back-Channel Logout), or somebody pretended to be it.
     BackChannelLogout,
+    /// A transmitter told of a security event (RFC 8935), or somebody pretended to be one.
+    SecurityEvent,
     /// A principal, device or session was revoked.
     Revocation,
     /// The revocation of a principal or device was taken back.
