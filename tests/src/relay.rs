@@ -29,6 +29,7 @@ pub struct Settings {
     apps: Vec<App>,
     service_accounts: Vec<(String, String)>,
     policy: Option<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// An app of the relay.
@@ -89,8 +90,13 @@ forbid(principal, action, resource in AppGroup::"vault") unless { principal in G
 impl Settings {
     /// A relay of `corp.example` that trusts this provider, with short but honest defaults.
     pub fn new(provider: impl std::fmt::Display) -> Self {
-        let mut settings =
-            Self { sections: BTreeMap::new(), apps: Vec::new(), service_accounts: Vec::new(), policy: None };
+        let mut settings = Self {
+            sections: BTreeMap::new(),
+            apps: Vec::new(),
+            service_accounts: Vec::new(),
+            policy: None,
+            environment: Vec::new(),
+        };
         settings.put("", "organisation", "\"Example Corp\"");
         settings.put("", "trust_domain", "\"corp.example\"");
         settings.put("listen", "quic", "\"127.0.0.1:0\"");
@@ -130,6 +136,13 @@ impl Settings {
     #[must_use]
     pub fn service_account(mut self, subject: &str, thumbprint: &str) -> Self {
         self.service_accounts.push((subject.into(), thumbprint.into()));
+        self
+    }
+
+    /// With this variable in the environment of the relay.
+    #[must_use]
+    pub fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -197,7 +210,7 @@ impl Relay {
         world.postern_relay(&["init", dir.to_str().unwrap()]).await.ok();
         configure(&dir, &settings);
         let serve = crate::world::binary("postern-relay");
-        let mut process = spawn(&dir, &serve, name, &world.logs());
+        let mut process = spawn(&dir, &serve, &settings, name, &world.logs());
         let ready = process.ready().await;
         let mut relay = Self {
             public: ready["public"].as_str().unwrap().parse().unwrap(),
@@ -237,7 +250,8 @@ impl Relay {
         );
         configure(&self.dir, &self.settings);
         self.starts += 1;
-        self.process = spawn(&self.dir, &self.serve, &format!("{}-{}", self.name, self.starts), &self.logs);
+        let name = format!("{}-{}", self.name, self.starts);
+        self.process = spawn(&self.dir, &self.serve, &self.settings, &name, &self.logs);
         self.process.ready().await;
     }
 
@@ -382,8 +396,9 @@ fn base(dir: &Path, program: &Path) -> Command {
 }
 
 /// The relay is started with SIGXFSZ ignored, as a service manager may, so that [`Relay::limit_files`] makes writes fail.
-fn spawn(dir: &Path, program: &Path, name: &str, logs: &Path) -> Process {
+fn spawn(dir: &Path, program: &Path, settings: &Settings, name: &str, logs: &Path) -> Process {
     let mut command = base(dir, Path::new("sh"));
+    command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program);
     Process::spawn(name, command.arg("serve").arg("--config").arg(dir.join("relay.toml")), logs)
 }

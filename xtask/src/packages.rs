@@ -20,6 +20,13 @@ pub(crate) const DBUS: Package = Package {
     why: "a message bus of our own, for the keyring",
     there: || find("dbus-run-session").is_some(),
 };
+pub(crate) const FAKETIME: Package = Package {
+    name: "libfaketime",
+    why: "a system clock that tests can set",
+    there: || {
+        Path::new("/usr/lib").read_dir().into_iter().flatten().flatten().any(|dir| dir.path().join("faketime").is_dir())
+    },
+};
 pub(crate) const KEYRING: Package = Package {
     name: "gnome-keyring",
     why: "a Secret Service, where the agent keeps its secrets",

@@ -16,6 +16,7 @@
 
 mod enrolment;
 mod issuer;
+mod lapse;
 mod local;
 mod parsers;
 mod requests;
