@@ -1,7 +1,9 @@
 // The real OpenID provider of the end-to-end tests: npm's certified `oidc-provider`, on loopback, with its own
 // development login and consent pages (any login name is an account). One JSON line on stdout tells that it is ready.
 // Settings come as one JSON argument; `/harness/*` lets a test change accounts and look at counts.
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { Provider } from 'oidc-provider';
 
 const settings = {
@@ -15,6 +17,23 @@ const counts = { authorization: 0, token: 0, refresh: 0, jwks: 0 };
 
 const claimsOf = (id) => ({ sub: id, email: `${id}@corp.example`, email_verified: true, name: id, ...accounts.get(id) });
 
+// Where the relay is, which starts after its provider: { uri, ca }. Its back-channel logout is registered under a name
+// that leads nowhere, and only the way there is put right.
+let relay;
+const RELAY = 'https://relay.invalid/backchannel-logout';
+const logouts = []; // every logout token sent, for tests that send it again
+
+function toRelay(uri, { method, headers, body }) {
+  if (uri !== RELAY || !relay) throw new Error(`no way to ${uri}`);
+  logouts.push(new URLSearchParams(body).get('logout_token'));
+  return new Promise((resolve, reject) => {
+    const asking = httpsRequest(relay.uri, { method, headers: Object.fromEntries(new Headers(headers)), ca: readFileSync(relay.ca) }, (answer) => {
+      answer.resume().on('end', () => resolve(new Response(null, { status: answer.statusCode })));
+    });
+    asking.on('error', reject).end(String(body));
+  });
+}
+
 const server = createServer();
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -23,7 +42,8 @@ const provider = new Provider(issuer, {
   clients: [
     { client_id: 'postern', application_type: 'native', token_endpoint_auth_method: 'none',
       redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'],
-      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'] },
+      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+      backchannel_logout_uri: RELAY, backchannel_logout_session_required: true },
     { client_id: 'other', application_type: 'native', token_endpoint_auth_method: 'none',
       redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'], grant_types: ['authorization_code'] },
     { client_id: 'ci-runner', client_secret: 'ci-runner-secret-canary', redirect_uris: [], response_types: [],
@@ -41,6 +61,7 @@ const provider = new Provider(issuer, {
     AuthorizationCode: 60, RefreshToken: 3600, DeviceCode: 120, Interaction: 300, Session: 3600, Grant: 3600 },
   features: {
     devInteractions: { enabled: true },
+    backchannelLogout: { enabled: true },
     deviceFlow: { enabled: true },
     revocation: { enabled: true },
     clientCredentials: { enabled: true },
@@ -52,7 +73,9 @@ const provider = new Provider(issuer, {
     },
   },
   cookies: { keys: ['harness'] },
+  fetch: async (uri, options) => toRelay(String(uri), options), // its own would not go to loopback
 });
+provider.on('backchannel.error', (_ctx, error) => console.error(error));
 provider.on('server_error', (_ctx, error) => console.error(error));
 
 const handle = provider.callback();
@@ -71,8 +94,9 @@ function harness(verb, query, response) {
   if (verb === 'disable') disabled.add(user);
   if (verb === 'enable') disabled.delete(user);
   if (verb === 'account') accounts.set(user, JSON.parse(query.get('claims')));
+  if (verb === 'relay') relay = { uri: query.get('uri'), ca: query.get('ca') };
   response.setHeader('content-type', 'application/json');
-  response.end(JSON.stringify(counts));
+  response.end(JSON.stringify(verb === 'logouts' ? logouts : counts));
 }
 
 process.stdin.resume().on('end', () => process.exit(0)); // whoever started this is gone

@@ -45,6 +45,17 @@ impl Browser {
         self.walk(url, stop).await.url
     }
 
+    /// Opens the provider's page for signing out and says yes.
+    pub async fn sign_out(&mut self, url: &str) -> Page {
+        let mut url: Url = url.parse().unwrap();
+        let page = self.ask(&url, None).await;
+        let (action, fields) = first_form(&page.text()).unwrap_or_else(|| panic!("no form: {page:?}"));
+        url = url.join(&action).unwrap();
+        let yes = [fields, vec![("logout".to_owned(), "yes".to_owned())]].concat();
+        let reply = self.ask(&url, Some(self.fill(yes))).await;
+        Page { url, reply }
+    }
+
     async fn walk(&mut self, url: &str, stop: impl Fn(&Url) -> bool) -> Page {
         let mut url: Url = url.parse().unwrap();
         let mut form = None;

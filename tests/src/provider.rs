@@ -2,6 +2,7 @@
 
 use crate::client::get;
 use crate::process::{Process, bare_command, run};
+use crate::relay::Relay;
 use crate::world::World;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -59,6 +60,18 @@ impl Provider {
     /// Disables an account: what it has is worth nothing any more.
     pub async fn disable(&self, user: &str) {
         self.harness("disable", &[("user", user)]).await;
+    }
+
+    /// Tells it where the relay is that its back-channel logouts go to.
+    pub async fn logs_out_at(&self, relay: &Relay) {
+        let uri = format!("https://{}/backchannel-logout", relay.public);
+        let ca = relay.authority_file();
+        self.harness("relay", &[("uri", &uri), ("ca", ca.to_str().unwrap())]).await;
+    }
+
+    /// The logout tokens that it sent.
+    pub async fn logout_tokens(&self) -> Vec<String> {
+        serde_json::from_value(self.harness("logouts", &[]).await).unwrap()
     }
 
     /// Ends the provider.

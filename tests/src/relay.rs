@@ -28,6 +28,7 @@ pub struct Settings {
     sections: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
     apps: Vec<App>,
     service_accounts: Vec<(String, String)>,
+    transmitters: Vec<String>,
     policy: Option<String>,
     environment: Vec<(&'static str, String)>,
 }
@@ -94,6 +95,7 @@ impl Settings {
             sections: BTreeMap::new(),
             apps: Vec::new(),
             service_accounts: Vec::new(),
+            transmitters: Vec::new(),
             policy: None,
             environment: Vec::new(),
         };
@@ -146,6 +148,13 @@ impl Settings {
         self
     }
 
+    /// With this transmitter of security events, whose keys are at `/jwks` below its issuer, for the audience `urn:relay`.
+    #[must_use]
+    pub fn transmitter(mut self, issuer: &str) -> Self {
+        self.transmitters.push(issuer.into());
+        self
+    }
+
     fn put(&mut self, section: &'static str, key: &'static str, value: &str) {
         self.sections.entry(section).or_default().insert(key, value.into());
     }
@@ -173,6 +182,10 @@ impl Settings {
         }
         for (subject, thumbprint) in &self.service_accounts {
             text += &format!("[[service_account]]\nsubject = \"{subject}\"\nkey_thumbprint = \"{thumbprint}\"\n");
+        }
+        for issuer in &self.transmitters {
+            text += &format!("[[signals]]\nname = \"{issuer}\"\nissuer = \"{issuer}\"\njwks_uri = \"{issuer}/jwks\"\n");
+            text += "audience = \"urn:relay\"\n";
         }
         text
     }

@@ -22,6 +22,7 @@ mod parsers;
 mod requests;
 mod session;
 mod sign_in;
+mod signals;
 mod smuggling;
 mod tokens;
 mod transport;

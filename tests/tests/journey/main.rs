@@ -9,6 +9,7 @@
     reason = "tests: an expectation that fails is a test that fails"
 )]
 
+mod back_channel;
 mod freshness;
 mod machines;
 mod other_sign_ins;
