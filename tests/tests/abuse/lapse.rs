@@ -1,7 +1,8 @@
-//! What was allowed and may be no longer: A52, A53, A56.
+//! What was allowed and may be no longer: A51, A52, A53, A56.
 
 use crate::Site;
-use postern_tests::client::status_of;
+use postern_tests::client::{Reply, status_of};
+use postern_tests::device::exchange;
 use postern_tests::quic::Quic;
 use postern_tests::upstream::Upstream;
 use postern_tests::wait::{SHORT, eventually, within};
@@ -179,6 +180,56 @@ async fn a56_a_clock_set_back_revives_nothing() {
         assert_eq!(device.get(&quic, "wiki", "/").await.refusal(), (407, "token_expired"));
     }
     assert_eq!(wiki.requests().len(), 1);
+}
+
+/// A51: with the provider and its keys gone, what was allowed goes on until its session token ends, and nothing after.
+#[tokio::test]
+async fn a51_without_the_provider_nothing_is_allowed_beyond_the_session_token() {
+    let settings = |settings: Settings| settings.set("session", "token_lifetime", "\"5s\"");
+    let mut site = Site::with(settings).await;
+    let (device, quic) = site.signed_in("ada").await;
+    let lease = std::time::Instant::now() + Duration::from_secs(5);
+    site.provider.twist(|_| Some(broken()));
+    let ended = eventually("the lease ends", async || {
+        let reply = device.get(&quic, "wiki", "/").await;
+        let late = std::time::Instant::now() > lease + Duration::from_secs(1);
+        assert!(reply.status != 200 || !late, "allowed beyond the lease");
+        (reply.status != 200).then(|| reply.refusal())
+    })
+    .await;
+    assert_eq!(ended, (407, "token_expired"));
+    // A relay that starts anew knows no keys from before, and takes nobody's word for anything.
+    site.relay.stop().await.ok();
+    site.relay.serve_again(None).await;
+    let quic = device.connect(&site.relay).await;
+    let form = device.exchange_form(&site.provider.id_token("ada", json!({})));
+    assert_eq!(quic.send(exchange(form)).await.unwrap().refusal(), (503, "provider_unreachable"));
+    let new = Device::new();
+    let token = site.provider.id_token("eve", json!({"nonce": new.nonce()}));
+    assert_eq!(site.relay.post("/enroll", &new.enrolment(&token)).await.refusal(), (503, "provider_unreachable"));
+}
+
+fn broken() -> Reply {
+    Reply { status: http::StatusCode::INTERNAL_SERVER_ERROR, headers: http::HeaderMap::new(), body: "no".into() }
+}
+
+/// A51: a store or an authority that is broken while the relay is down lets nobody in: it does not start.
+#[tokio::test]
+async fn a51_with_a_broken_store_or_policy_the_relay_does_not_start() {
+    let mut site = Site::new().await;
+    site.relay.stop().await.ok();
+    let config = site.relay.dir.join("relay.toml");
+    for (file, code) in [("state/postern.db", "store_unavailable"), ("policy.cedar", "policy.cedar")] {
+        let file = site.relay.dir.join(file);
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, "permit everything to everybody, please, and be quick about it").unwrap();
+        let output = site.world.postern_relay(&["serve", "--config", config.to_str().unwrap()]).await;
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.stderr.contains(code) && !output.stdout.contains("ready"), "{output:?}");
+        std::fs::write(&file, whole).unwrap();
+    }
+    site.relay.serve_again(None).await;
+    site.is_sound().await;
 }
 
 /// The library that sets a program's clock.
