@@ -6,6 +6,7 @@ mod checks;
 mod fault;
 mod load;
 mod on_lapse;
+mod provider;
 mod reader;
 mod signals;
 

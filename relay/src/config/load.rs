@@ -2,7 +2,8 @@
 
 use super::reader::{Found, Section, Source};
 use super::{
-    Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, SignalsConfig, TlsFiles, checks, on_lapse, signals,
+    Config, Fault, Limits, Listen, ProviderConfig, ServiceAccount, SignalsConfig, TlsFiles, checks, on_lapse, provider,
+    signals,
 };
 use crate::keys::Keys;
 use postern_protocol::control::AppKind;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::{Host, Url};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads and checks the configuration and the keys it names. The error is every mistake there is, in order.
 pub fn load(file: &Path, state_dir: Option<&Path>) -> Result<(Config, Keys), Vec<Fault>> {
@@ -129,7 +130,7 @@ impl Draft {
         }
         let policy_file = only_path(root.child("policy"), "file", &base.join("policy.cedar"), base);
         let audit_file = only_path(root.child("audit"), "file", &state_dir.value.join("audit.jsonl"), base);
-        let provider = provider(source, root.child("provider"));
+        let provider = provider::read(source, root.child("provider"));
         let token_lifetime = only_duration(root.child("session"), "token_lifetime", MINUTE * 5, SECOND, HOUR).value;
         let certificate_lifetime =
             only_duration(root.child("certificate"), "lifetime", DAY, SECOND * 5, DAY * 30).value;
@@ -189,55 +190,6 @@ fn tls(source: &Source, mut section: Section<'_>, base: &Path) -> Option<Found<T
     let span = certificate.span;
     let value = TlsFiles { certificate: base.join(certificate.value), key: base.join(key.value) };
     Some(Found { value, span })
-}
-
-fn provider(source: &Source, mut section: Section<'_>) -> Option<ProviderConfig> {
-    let issuer_text = section.needed_text("issuer", "https://login.corp.example");
-    let fix = "write the provider's issuer exactly as its metadata has it: https, or http on loopback for a trial";
-    let issuer = section.parsed("issuer", issuer_text.clone(), provider_issuer, fix);
-    let client_id = section.needed_text("client_id", "postern");
-    let client_id = section.parsed("client_id", client_id, shown_text, SHORTER);
-    let scopes = section.list("scopes");
-    let groups_claim = section.text("groups_claim").map_or_else(|| "groups".to_owned(), |found| found.value);
-    let token_max_age = section.duration("token_max_age", MINUTE * 15, SECOND * 10, DAY).value;
-    let resource = section.text("resource");
-    let resource = section.parsed("resource", resource, shown_text, SHORTER).map(|found| found.value);
-    let redirect_port = section.number("redirect_port", 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok());
-    let require_nonce = section.flag("require_nonce", false);
-    let backchannel_logout = section.flag("backchannel_logout", true);
-    let backchannel_logout_untyped = section.flag("backchannel_logout_untyped", false);
-    if backchannel_logout_untyped && !backchannel_logout {
-        let fix = "remove one of the two lines";
-        let message = "`provider.backchannel_logout_untyped` means nothing while backchannel_logout is false";
-        source.fault(section.start(), message, fix);
-    }
-    section.finish();
-    let scopes = match scopes {
-        Some(scopes) => {
-            if !scopes.iter().any(|scope| scope.value == "openid") {
-                let offset = scopes.first().map_or(0, |scope| scope.span.start);
-                source.fault(offset, "`provider.scopes` lacks \"openid\"", "add \"openid\" to the list");
-            }
-            for scope in scopes.iter().filter(|scope| !scope_is_plain(&scope.value)) {
-                source.fault(scope.span.start, "a scope is one word", "write each scope as a text of its own");
-            }
-            scopes.into_iter().map(|scope| scope.value).collect()
-        }
-        None => ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec(),
-    };
-    Some(ProviderConfig {
-        issuer: issuer?.value,
-        issuer_text: issuer_text?.value,
-        client_id: client_id?.value,
-        scopes,
-        groups_claim,
-        token_max_age,
-        resource,
-        redirect_port,
-        backchannel_logout,
-        backchannel_logout_untyped,
-        require_nonce,
-    })
 }
 
 fn limits(mut section: Section<'_>) -> Limits {
@@ -382,20 +334,6 @@ fn public_address(text: &str) -> Result<Url, String> {
     }
 }
 
-/// https, or http where the host is this machine.
-fn provider_issuer(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    if url.query().is_some() || url.fragment().is_some() || has_user(&url) {
-        return Err("an issuer has no user, query or fragment".to_owned());
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        "http" => Err("http is for a provider on loopback only".to_owned()),
-        _ => Err("an issuer begins with https://".to_owned()),
-    }
-}
-
 pub(super) fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -437,11 +375,6 @@ fn app_kind(text: &str) -> Result<AppKind, String> {
         "tcp" => Ok(AppKind::Tcp),
         other => Err(format!("there is no kind \"{other}\"")),
     }
-}
-
-fn scope_is_plain(scope: &str) -> bool {
-    // RFC 6749 §3.3
-    !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
 }
 
 fn checked_subject(text: &str) -> Result<String, String> {
