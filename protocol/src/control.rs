@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 pub const ENROLL: &str = "/enroll";
 /// `POST /session` over mTLS: token exchange (RFC 8693, form-encoded), renewal, posture.
 pub const SESSION: &str = "/session";
-/// `DELETE /session` is sign-out. `GET /apps`: the apps of the principal.
+/// `POST /posture`, with a [`Posture`] as JSON: replaces the session's last report. Answer 204.
+pub const POSTURE: &str = "/posture";
+/// `DELETE /session` is sign-out, for a [`SignOutReason`]. `GET /apps`: the apps of the principal.
 pub const APPS: &str = "/apps";
 /// `GET /events`: JSON lines that never end.
 pub const EVENTS: &str = "/events";
@@ -23,6 +25,32 @@ pub const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-e
 pub const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 /// RFC 8693 §3 type of an access token.
 pub const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// The query field of `DELETE /session` that tells why.
+pub const REASON: &str = "reason";
+
+/// Why an agent ends its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignOutReason {
+    /// The user signed out.
+    SignedOut,
+    /// The provider refused to refresh the sign-in.
+    RefreshRefused,
+}
+
+impl SignOutReason {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::SignedOut, Self::RefreshRefused];
+
+    /// As it stands in the query.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SignedOut => "signed_out",
+            Self::RefreshRefused => "refresh_refused",
+        }
+    }
+}
 
 /// Proof of a sign-in and of the device key; starts a session.
 #[derive(Clone, Serialize, Deserialize)]
@@ -114,6 +142,9 @@ pub struct Posture {
     pub os: String,
     /// The system's version, as it names itself.
     pub os_version: String,
+    /// The kernel's version, as it names itself. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_version: Option<String>,
     /// The agent's version.
     pub agent_version: String,
     /// Where the device key lives: `keyring`, `memory`, `file`, `tpm`.

@@ -1,7 +1,7 @@
 //! The local API: what CLI and desktop ask of the agent over its Unix socket. HTTP with JSON bodies;
 //! every failure is a [`Problem`](crate::Problem).
 
-use crate::control::{AppEntry, Principal};
+use crate::control::{AppEntry, Posture, Principal};
 use crate::id::{AppName, DecisionId, DeviceId, SessionId};
 use crate::problem::Problem;
 use crate::time::Timestamp;
@@ -70,6 +70,9 @@ pub struct Status {
     /// The session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionStatus>,
+    /// The device's state as this agent reported it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posture: Option<Posture>,
     /// Why it is not online, where there is a reason to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,

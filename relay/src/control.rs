@@ -1,7 +1,8 @@
-//! The relay's own requests over mTLS: session, renewal of the certificate, apps, events.
+//! The relay's own requests over mTLS: session, posture, renewal of the certificate, apps, events.
 
 use crate::body::{self, BoxError};
 use crate::enroll::{self, recorded};
+use crate::reverify::reverify;
 use crate::service::Peer;
 use crate::state::Relay;
 use crate::{gate, refusal, revoke, session};
@@ -9,11 +10,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use postern_protocol::control::{APPS, AppList, ENROLL, EVENTS, EnrollRequest, RelayEvent, SESSION};
+use postern_protocol::control::{
+    APPS, AppList, ENROLL, EVENTS, EnrollRequest, POSTURE, REASON, RelayEvent, SESSION, SignOutReason,
+};
 use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem};
-use postern_relay_core::access::{check_identity, visible};
+use postern_relay_core::access::{PostureReport, check_identity, visible};
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
+use postern_relay_core::registry::Scope;
 use postern_relay_core::revocation::Target;
 use postern_relay_core::token::VerifiedSession;
 use std::sync::Arc;
@@ -24,10 +28,11 @@ pub async fn handle(peer: Arc<Peer>, request: Request<Incoming>) -> Response<bod
     let answer = match (request.method(), request.uri().path()) {
         (&Method::POST, SESSION) => caller.exchange(request).await,
         (&Method::DELETE, SESSION) => caller.sign_out(&request).await,
+        (&Method::POST, POSTURE) => caller.posture(request).await,
         (&Method::POST, ENROLL) => caller.renew(request).await,
         (&Method::GET, APPS) => caller.apps(&request).await,
         (&Method::GET, EVENTS) => caller.events(&request).await,
-        (_, SESSION | ENROLL | APPS | EVENTS) => caller.refuse(Code::MethodNotAllowed).await,
+        (_, SESSION | POSTURE | ENROLL | APPS | EVENTS) => caller.refuse(Code::MethodNotAllowed).await,
         _ => caller.refuse(Code::NotFound).await,
     };
     answer.unwrap_or_else(|problem| refusal::response(&problem))
@@ -60,10 +65,43 @@ impl Caller {
 
     async fn sign_out(&self, request: &Request<Incoming>) -> Answer {
         let session = self.session(Event::SignOut, request).await?;
-        revoke::revoke(&self.0.relay, Target::Session(session.session().clone()), Event::SignOut, "the agent").await?;
-        let mut response = Response::new(body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        Ok(response)
+        let Some(reason) = sign_out_reason(request.uri().query().unwrap_or_default()) else {
+            let problem = Problem::new(Code::RequestInvalid).detail("the reason of a sign-out is not one of those known");
+            return self.refused(Event::SignOut, problem).await;
+        };
+        let by = match reason {
+            SignOutReason::SignedOut => "the agent, signed_out",
+            SignOutReason::RefreshRefused => "the agent, refresh_refused",
+        };
+        revoke::revoke(&self.0.relay, Target::Session(session.session().clone()), Event::SignOut, by).await?;
+        Ok(no_content())
+    }
+
+    /// Replaces the session's posture. What is the same as before is no news for the log.
+    async fn posture(&self, request: Request<Incoming>) -> Answer {
+        let session = self.session(Event::Posture, &request).await?;
+        let bytes = self.read(Event::Posture, request).await?;
+        let posture = match std::str::from_utf8(&bytes).map_err(|_| Code::RequestInvalid.into()).and_then(session::posture)
+        {
+            Ok(posture) => posture,
+            Err(problem) => return self.refused(Event::Posture, problem).await,
+        };
+        let Peer { relay, device, source, .. } = &*self.0;
+        let now = relay.clock.now();
+        let last = relay.postures.get(session.session());
+        let differs = last.as_ref().is_none_or(|last| last.posture != posture);
+        // Streams may be held because the last report had become too old.
+        let late = last.is_none_or(|last| now.since(last.at) >= relay.config.posture_max_age);
+        if differs {
+            let told = serde_json::to_string(&posture).unwrap_or_default();
+            let record = Record::event(Event::Posture, now).of_device(device.id()).of_session(&session);
+            recorded(relay, record.from(source.ip()).detail(told), Ok(()), Some(&self.0)).await?;
+        }
+        relay.postures.insert(session.session().clone(), Arc::new(PostureReport { posture, at: now }));
+        if differs || late {
+            reverify(relay, &Scope::Session(session.session().clone())).await;
+        }
+        Ok(no_content())
     }
 
     async fn apps(&self, request: &Request<Incoming>) -> Answer {
@@ -141,6 +179,22 @@ impl Caller {
         let record = Record::event(event, relay.clock.now()).of_device(device.id()).from(source.ip());
         recorded(relay, record, Err(problem), Some(&self.0)).await
     }
+}
+
+fn no_content() -> Response<body::Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// Why an agent ends its session; `None` where it says something else. Agents of before said nothing.
+fn sign_out_reason(query: &str) -> Option<SignOutReason> {
+    let mut told = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == REASON);
+    let reason = match told.next() {
+        Some((_, text)) => SignOutReason::ALL.into_iter().find(|reason| reason.as_str() == text)?,
+        None => SignOutReason::SignedOut,
+    };
+    told.next().is_none().then_some(reason)
 }
 
 /// May this session still hear events? That its token ended matters not: what it hears is about itself alone.

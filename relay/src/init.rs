@@ -174,7 +174,7 @@ token_lifetime = "5m"
 lifetime = "24h"
 
 [posture]
-max_age = "5m"                      # not less than session.token_lifetime
+max_age = "5m"                      # devices report when anything changes, and once a minute
 
 [limits]
 requests_per_second = 2000          # per session

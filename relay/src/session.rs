@@ -180,12 +180,13 @@ fn parse(form: &[u8]) -> Result<SessionRequest, Problem> {
     })
 }
 
-fn posture(json: &str) -> Result<Posture, Problem> {
+/// A posture report within its bounds.
+pub fn posture(json: &str) -> Result<Posture, Problem> {
     let invalid = |why: &str| Problem::new(Code::RequestInvalid).detail(why);
     let posture: Posture =
         serde_json::from_str(json).map_err(|_| invalid("posture is not a posture report in JSON"))?;
     let texts = [&posture.os, &posture.os_version, &posture.agent_version, &posture.key_storage];
-    if texts.iter().any(|text| text.chars().count() > POSTURE_TEXT || text.chars().any(char::is_control)) {
+    if texts.into_iter().chain(&posture.kernel_version).any(|text| text.chars().count() > POSTURE_TEXT || text.chars().any(char::is_control)) {
         return Err(invalid("posture holds a text that is too long or has control characters"));
     }
     Ok(posture)
@@ -214,6 +215,12 @@ mod tests {
         assert!(report("linux").is_ok());
         assert!(report(&"x".repeat(129)).is_err());
         assert!(report("li\u{1b}nux").is_err());
+        let kernel = |version: &str| {
+            let report = Posture { kernel_version: Some(version.to_owned()), ..Posture::default() };
+            posture(&serde_json::to_string(&report).unwrap())
+        };
+        assert_eq!(kernel("6.1.0").unwrap().kernel_version.as_deref(), Some("6.1.0"));
+        assert!(kernel(&"6".repeat(129)).is_err());
         assert!(posture("[]").is_err());
     }
 }

@@ -107,6 +107,13 @@ pub enum Answer {
     Renewed(Validity),
     /// The apps are known.
     AppsFetched,
+    /// The posture now.
+    PostureSeen {
+        /// Is it another than the relay was told last?
+        changed: bool,
+    },
+    /// The relay knows the posture.
+    PostureReported,
 }
 
 /// What the machine has to know of the provider's tokens.
@@ -194,6 +201,13 @@ pub enum Task {
     /// Get the list of apps.
     FetchApps {
         /// The task that dialled the link to ask over.
+        link: Ticket,
+    },
+    /// Look at the device's posture.
+    LookAtPosture,
+    /// Tell the relay the posture as it is now.
+    ReportPosture {
+        /// The task that dialled the link to tell it over.
         link: Ticket,
     },
     /// Listen to the relay's events until the link ends.

@@ -35,6 +35,7 @@ pub(crate) struct Live {
     pub(crate) session: Option<Session>,
     pub(crate) secrets: Secrets,
     pub(crate) apps_stale: bool,
+    pub(crate) posture: Posture,
     pub(crate) duties: Duties,
     problem: Option<Problem>,
     save_problem: Option<Problem>,
@@ -77,6 +78,26 @@ pub(crate) struct Session {
     granted: Timestamp,
     pub(crate) renew_at: Timestamp,
     pub(crate) ends: Timestamp,
+}
+
+/// What was done about the device's posture.
+#[derive(Debug, Default)]
+pub(crate) struct Posture {
+    /// When it was looked at last.
+    pub(crate) seen: Timestamp,
+    /// As of when the relay knows it.
+    pub(crate) reported: Timestamp,
+    /// It is another than the relay knows.
+    pub(crate) changed: bool,
+}
+
+impl Posture {
+    /// The relay was told what a look at `when` found.
+    fn told(&mut self, when: Timestamp) {
+        // A look that began later may have found something newer.
+        self.changed &= when < self.seen;
+        (self.seen, self.reported) = (self.seen.max(when), self.reported.max(when));
+    }
 }
 
 /// Which change of the secrets was the last, which was saved, and which could not be.
@@ -122,6 +143,7 @@ impl Live {
             session: None,
             secrets,
             apps_stale: true,
+            posture: Posture::default(),
             duties: Duties::new(),
             problem: None,
             save_problem: None,
@@ -201,6 +223,15 @@ impl Live {
                 self.duties.of(Kind::Renew).done();
             }
             (Kind::Apps, Answer::AppsFetched) => self.duties.of(Kind::Apps).done(),
+            (Kind::Look, Answer::PostureSeen { changed }) => {
+                self.posture.seen = self.duties.look_began;
+                self.posture.changed = changed;
+                self.duties.of(Kind::Look).done();
+            }
+            (Kind::Posture, Answer::PostureReported) => {
+                self.posture.told(self.duties.report_began);
+                self.duties.of(Kind::Posture).done();
+            }
             (Kind::Refresh, Answer::Refreshed(tokens)) => {
                 // What the provider gave replaces the old token even where it is of no use for the relay.
                 self.secrets.version += u64::from(tokens.rotated);
@@ -225,6 +256,8 @@ impl Live {
         // The relay counts from some moment after the question left: counting from the question errs on the safe side.
         let (began, life) = (self.duties.exchange_began, lifetime.min(LONGEST_LIFE));
         self.duties.of(Kind::Exchange).done();
+        // An exchange tells the posture too.
+        self.posture.told(began);
         let Some(link) = self.newest.map(|link| link.ticket) else { return };
         let session = Session {
             link,
@@ -358,7 +391,7 @@ impl Live {
     }
 
     fn abandon_session_work(&mut self, turn: &mut Turn) {
-        for kind in [Kind::Renew, Kind::Apps, Kind::Events] {
+        for kind in [Kind::Renew, Kind::Apps, Kind::Look, Kind::Posture, Kind::Events] {
             self.duties.abandon(kind, turn);
         }
         self.apps_stale = true;

@@ -16,12 +16,28 @@ pub(crate) enum Kind {
     Exchange,
     Renew,
     Apps,
+    Look,
+    Posture,
     Events,
 }
 
+/// The device's posture is looked at this often: a change is told to the relay at once.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// The relay is told this often although nothing changed: a failed report can be repeated within the minute.
+const REPORT_EVERY: Duration = Duration::from_secs(40);
+
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Save, Self::Refresh, Self::Connect, Self::Exchange, Self::Renew, Self::Apps, Self::Events];
+    const ALL: [Self; 9] = [
+        Self::Save,
+        Self::Refresh,
+        Self::Connect,
+        Self::Exchange,
+        Self::Renew,
+        Self::Apps,
+        Self::Look,
+        Self::Posture,
+        Self::Events,
+    ];
 
     /// How long a task may take before it counts as lost. Tasks have shorter limits of their own; saving may wait for
     /// a person to unlock the keyring, and listening is meant to last.
@@ -29,7 +45,7 @@ impl Kind {
         match self {
             Self::Save => Some(Duration::from_secs(5 * 60)),
             Self::Refresh | Self::Renew | Self::Connect => Some(Duration::from_secs(60)),
-            Self::Exchange | Self::Apps => Some(Duration::from_secs(30)),
+            Self::Exchange | Self::Apps | Self::Look | Self::Posture => Some(Duration::from_secs(30)),
             Self::Events => None,
         }
     }
@@ -54,6 +70,8 @@ pub(crate) struct Duties {
     exchange: Duty,
     renew: Duty,
     apps: Duty,
+    look: Duty,
+    posture: Duty,
     events: Duty,
     /// The version of the secrets that is being saved.
     pub(crate) version_in_flight: u64,
@@ -61,6 +79,9 @@ pub(crate) struct Duties {
     pub(crate) certificate_in_flight: u64,
     /// When the exchange under way began.
     pub(crate) exchange_began: Timestamp,
+    /// When the look or the report under way began.
+    pub(crate) look_began: Timestamp,
+    pub(crate) report_began: Timestamp,
 }
 
 impl Duties {
@@ -72,10 +93,14 @@ impl Duties {
             exchange: Duty::new(),
             renew: Duty::new(),
             apps: Duty::new(),
+            look: Duty::new(),
+            posture: Duty::new(),
             events: Duty::new(),
             version_in_flight: 0,
             certificate_in_flight: 0,
             exchange_began: Timestamp::default(),
+            look_began: Timestamp::default(),
+            report_began: Timestamp::default(),
         }
     }
 
@@ -87,6 +112,8 @@ impl Duties {
             Kind::Exchange => &mut self.exchange,
             Kind::Renew => &mut self.renew,
             Kind::Apps => &mut self.apps,
+            Kind::Look => &mut self.look,
+            Kind::Posture => &mut self.posture,
             Kind::Events => &mut self.events,
         }
     }
@@ -99,6 +126,8 @@ impl Duties {
             Kind::Exchange => &self.exchange,
             Kind::Renew => &self.renew,
             Kind::Apps => &self.apps,
+            Kind::Look => &self.look,
+            Kind::Posture => &self.posture,
             Kind::Events => &self.events,
         }
     }
@@ -179,6 +208,11 @@ impl Live {
             }
             Kind::Renew => self.session.map(|_| self.certificate.renew_at),
             Kind::Apps => self.session.filter(|_| self.apps_stale).map(|_| AT_ONCE),
+            Kind::Look => self.session.map(|_| self.posture.seen.plus(LOOK_EVERY)),
+            Kind::Posture => self.session.map(|_| match self.posture.changed {
+                true => AT_ONCE,
+                false => self.posture.reported.plus(REPORT_EVERY),
+            }),
             Kind::Events => self.session.map(|_| AT_ONCE),
         }
     }
@@ -218,6 +252,8 @@ impl Live {
             Kind::Exchange => Task::Exchange { link: self.newest?.ticket },
             Kind::Renew => Task::RenewCertificate { link: in_use? },
             Kind::Apps => Task::FetchApps { link: in_use? },
+            Kind::Look => Task::LookAtPosture,
+            Kind::Posture => Task::ReportPosture { link: in_use? },
             Kind::Events => Task::Listen { link: in_use? },
         })
     }
@@ -229,6 +265,8 @@ impl Live {
             Kind::Connect => self.duties.certificate_in_flight = self.certificate.version,
             Kind::Exchange => self.duties.exchange_began = now,
             Kind::Apps => self.apps_stale = false,
+            Kind::Look => self.duties.look_began = now,
+            Kind::Posture => self.duties.report_began = now,
             _ => {}
         }
     }

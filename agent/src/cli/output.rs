@@ -1,6 +1,6 @@
 //! What the commands print: data on standard output, all else on standard error, nothing that could drive a terminal.
 
-use postern_protocol::control::{AppKind, Principal};
+use postern_protocol::control::{AppKind, Posture, Principal};
 use postern_protocol::local::{LocalApp, Party, SignedOut, State, Status, Untold};
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem, Timestamp};
@@ -124,6 +124,9 @@ impl Screen {
             rows.push(("Session", session.id.to_string()));
             rows.extend(session.token_expires.map(|end| ("Token", self.ends(end))));
         }
+        if let Some(posture) = &status.posture {
+            rows.extend(posture_rows(posture));
+        }
         let mut text = String::new();
         for (name, value) in rows {
             let _ = writeln!(text, "{name:<15} {value}");
@@ -220,6 +223,22 @@ impl Screen {
 const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
+
+/// What this agent tells the relay of the device.
+fn posture_rows(posture: &Posture) -> Vec<(&'static str, String)> {
+    let kernel = posture.kernel_version.as_deref().map(|version| format!(", kernel {version}")).unwrap_or_default();
+    let known = |value: Option<bool>| match value {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known",
+    };
+    vec![
+        ("Posture", printable(&format!("{}{kernel}, agent {}", posture.os_version, posture.agent_version))),
+        ("Disk encrypted", known(posture.disk_encrypted).to_owned()),
+        ("Firewall", known(posture.firewall).to_owned()),
+        ("Screen lock", known(posture.screen_lock).to_owned()),
+    ]
+}
 
 fn person(principal: &Principal) -> String {
     let name = principal.name.as_deref().unwrap_or(&principal.subject);

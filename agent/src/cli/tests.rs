@@ -2,7 +2,7 @@
 
 use super::output::{json_line, screen_at};
 use super::*;
-use postern_protocol::control::{AppEntry, AppKind, Principal};
+use postern_protocol::control::{AppEntry, AppKind, Posture, Principal};
 use postern_protocol::local::{DeviceStatus, LocalApp, Party, SessionStatus, SignedOut, State, Status, Untold};
 use postern_protocol::{Code, Timestamp};
 
@@ -71,6 +71,16 @@ fn status() -> Status {
             id: "ffeeddccbbaa99887766554433221100".parse().unwrap(),
             token_expires: Some(Timestamp::from_seconds(100)),
         }),
+        posture: Some(Posture {
+            os: "linux".into(),
+            os_version: "Debian GNU/Linux 12 (bookworm)".into(),
+            kernel_version: Some("6.1.0-21-amd64".into()),
+            agent_version: "0.1.0".into(),
+            key_storage: "keyring".into(),
+            disk_encrypted: Some(true),
+            firewall: Some(false),
+            screen_lock: None,
+        }),
         problem: None,
     }
 }
@@ -105,6 +115,10 @@ Key thumbprint  thumb
 Certificate     ends in 23 h (1970-01-02T00:00:00.000Z)
 Session         ffeeddccbbaa99887766554433221100
 Token           ends in 90 s (1970-01-01T00:01:40.000Z)
+Posture         Debian GNU/Linux 12 (bookworm), kernel 6.1.0-21-amd64, agent 0.1.0
+Disk encrypted  yes
+Firewall        no
+Screen lock     not known
 "
     );
     assert_eq!(
@@ -123,6 +137,7 @@ fn a_status_with_trouble_says_what_to_do() {
         principal: None,
         device: None,
         session: None,
+        posture: None,
         problem,
         ..status()
     };

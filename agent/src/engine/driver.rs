@@ -14,7 +14,7 @@ use crate::uplink::Uplink;
 use aws_lc_rs::rand;
 use futures_util::future::{BoxFuture, Shared};
 use postern_agent_core::{Event, Machine, Moment, Task, Ticket};
-use postern_protocol::control::RelayEvent;
+use postern_protocol::control::{Posture, RelayEvent};
 use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, State, Status};
 use postern_protocol::{Code, Problem, Timestamp};
 use std::collections::HashMap;
@@ -66,6 +66,8 @@ pub(super) struct Driver {
     pub(super) granted: Option<Granted>,
     /// When the last session token ends, by the system's clock; known also while there is no link.
     pub(super) token_ends: Option<Timestamp>,
+    /// The posture that the relay was told last in this session.
+    pub(super) posture: Option<Posture>,
     /// The last sign-in that was asked for, and who waits for it.
     pub(super) request: LoginRequest,
     pub(super) login: Option<Login>,
@@ -103,6 +105,7 @@ impl Driver {
             released: Vec::new(),
             granted: None,
             token_ends: None,
+            posture: None,
             request: super::login::unasked(),
             login: None,
             resuming: None,

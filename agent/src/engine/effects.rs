@@ -6,6 +6,7 @@ use super::outcome::Outcome;
 use super::sign_in::{self, LastRelay, SignIn};
 use super::{events, upkeep};
 use crate::link::Link;
+use crate::posture;
 use futures_util::future::BoxFuture;
 use postern_agent_core::{Account, Effect, Task, Ticket};
 use postern_protocol::local::LoginMethod;
@@ -97,6 +98,15 @@ impl Driver {
                 let link = Arc::clone(&self.links.get(&link)?.link);
                 Box::pin(async move {
                     upkeep::exchange(held, link).await.map(|granted| Outcome::Granted(Box::new(granted)))
+                })
+            }
+            Task::LookAtPosture => Box::pin(async move {
+                Ok(Outcome::PostureSeen(Box::new(posture::observe(held.device.storage).await)))
+            }),
+            Task::ReportPosture { link } => {
+                let (link, token) = self.way(link)?;
+                Box::pin(async move {
+                    upkeep::report_posture(held, link, token).await.map(|told| Outcome::PostureReported(Box::new(told)))
                 })
             }
             Task::RenewCertificate { link } => {

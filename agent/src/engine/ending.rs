@@ -11,6 +11,7 @@ use crate::oidc::Provider;
 use crate::secrets::Item;
 use futures_util::FutureExt as _;
 use postern_agent_core::Ending;
+use postern_protocol::control::SignOutReason;
 use postern_protocol::local::{Party, SignedOut, Untold};
 use postern_protocol::{Code, Problem, SessionId, Timestamp};
 use secrecy::SecretString;
@@ -29,6 +30,7 @@ impl Driver {
         self.answer_renewals(&Err(problem.clone()));
         self.resuming = None;
         let (granted, token_ends) = (self.granted.take(), self.token_ends.take());
+        self.posture = None;
         let way = granted.and_then(|granted| {
             let link = Arc::clone(&self.links.get(&granted.link)?.link);
             Some((link, granted.token))
@@ -163,7 +165,8 @@ impl Ended {
 
     async fn tell_relay(&self) -> Result<(), Problem> {
         let Some((link, token)) = &self.way else { return Err(self.no_way.clone()) };
-        match upkeep::end_session(link, token).await {
+        let reason = if self.refused { SignOutReason::RefreshRefused } else { SignOutReason::SignedOut };
+        match upkeep::end_session(link, token, reason).await {
             // It is over there already.
             Err(problem) if is_over(problem.code) => Ok(()),
             told => told,

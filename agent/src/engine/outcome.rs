@@ -8,7 +8,7 @@ use crate::enroll::{DeviceCertificate, Enrolment};
 use crate::link::Link;
 use crate::oidc::{Provider, RefreshFailure, SignedIn};
 use postern_agent_core::{Account, Answer, Event, Task, Ticket, Tokens, Validity};
-use postern_protocol::control::{AppEntry, Principal, SessionResponse};
+use postern_protocol::control::{AppEntry, Posture, Principal, SessionResponse};
 use postern_protocol::local::LoginEvent;
 use postern_protocol::{Code, Problem, Retry};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,7 +22,9 @@ pub(super) enum Outcome {
     Saved,
     Connected { link: Arc<Link>, moved: Option<Relay> },
     Refreshed(Box<Result<(Arc<Provider>, SignedIn), RefreshFailure>>),
-    Granted(Box<SessionResponse>),
+    Granted(Box<(SessionResponse, Posture)>),
+    PostureSeen(Box<Posture>),
+    PostureReported(Box<Posture>),
     Renewed(Enrolment),
     Apps(Vec<AppEntry>),
 }
@@ -53,6 +55,16 @@ impl Driver {
             self.uplink.set_apps(apps);
             return Ok(Answer::AppsFetched);
         }
+        match outcome {
+            Outcome::PostureSeen(seen) => {
+                return Ok(Answer::PostureSeen { changed: self.posture.as_ref() != Some(&*seen) });
+            }
+            Outcome::PostureReported(told) => {
+                self.posture = Some(*told);
+                return Ok(Answer::PostureReported);
+            }
+            _ => {}
+        }
         let gone = || Problem::new(Code::Internal).detail("the session ended meanwhile");
         let held = self.held.as_mut().ok_or_else(gone)?;
         Ok(match outcome {
@@ -75,14 +87,16 @@ impl Driver {
             }
             Outcome::Refreshed(result) => Answer::Refreshed(held.refreshed(*result)?),
             Outcome::Granted(granted) => {
+                let (granted, posture) = *granted;
                 let lifetime = Duration::from_secs(granted.expires_in);
                 held.known_as(granted.principal);
                 let Task::Exchange { link } = task else { return Err(gone()) };
+                self.posture = Some(posture);
                 self.grant(link, SecretString::from(granted.access_token), lifetime);
                 Answer::Granted { lifetime }
             }
             Outcome::Saved => Answer::Saved,
-            Outcome::SignedIn(_) | Outcome::Apps(_) => return Err(gone()),
+            Outcome::SignedIn(_) | Outcome::Apps(_) | Outcome::PostureSeen(_) | Outcome::PostureReported(_) => return Err(gone()),
         })
     }
 }

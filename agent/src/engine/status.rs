@@ -14,6 +14,7 @@ pub(super) fn signed_out() -> Status {
         principal: None,
         device: None,
         session: None,
+        posture: None,
         problem: None,
     }
 }
@@ -41,6 +42,7 @@ impl Driver {
                     spiffe_id: certificate.map(|certificate| certificate.spiffe_id.to_string()),
                 });
                 let token_expires = self.granted.as_ref().map(|granted| granted.expires);
+                status.posture = self.posture.clone();
                 status.session = held.session.clone().map(|id| SessionStatus { id, token_expires });
             }
             None => {

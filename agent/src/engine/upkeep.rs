@@ -13,7 +13,8 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use postern_agent_core::Account;
 use postern_protocol::control::{
-    APPS, AppEntry, AppList, CONTROL_AUTHORITY, ENROLL, EnrollRequest, GRANT_TOKEN_EXCHANGE, SESSION, SessionResponse,
+    APPS, AppEntry, AppList, CONTROL_AUTHORITY, ENROLL, EnrollRequest, GRANT_TOKEN_EXCHANGE, POSTURE, Posture, REASON,
+    SESSION, SessionResponse, SignOutReason,
 };
 use postern_protocol::discovery::Discovery;
 use postern_protocol::problem::printable;
@@ -90,11 +91,10 @@ pub(super) async fn refresh(held: Held, setup: Arc<Setup>) -> Result<(Arc<Provid
 }
 
 /// Exchanges the provider's token for a session token that is bound to this link's certificate.
-pub(super) async fn exchange(held: Held, link: Arc<Link>) -> Result<SessionResponse, Problem> {
+pub(super) async fn exchange(held: Held, link: Arc<Link>) -> Result<(SessionResponse, Posture), Problem> {
     let proof = held.proof.as_ref().ok_or_else(|| missing("a token of the provider"))?;
     let session = held.session.as_ref().ok_or_else(|| missing("a session"))?;
-    let storage = held.device.storage;
-    let posture = tokio::task::spawn_blocking(move || posture::observe(storage)).await.unwrap_or_default();
+    let posture = posture::observe(held.device.storage).await;
     let form = form_urlencoded::Serializer::new(String::new())
         .append_pair("grant_type", GRANT_TOKEN_EXCHANGE)
         .append_pair("subject_token", proof.token.expose_secret())
@@ -108,7 +108,15 @@ pub(super) async fn exchange(held: Held, link: Arc<Link>) -> Result<SessionRespo
     if granted.session != *session || !granted.token_type.eq_ignore_ascii_case("bearer") {
         return Err(malformed("the session token is another session's"));
     }
-    Ok(granted)
+    Ok((granted, posture))
+}
+
+/// Tells the relay the posture as it is now.
+pub(super) async fn report_posture(held: Held, link: Arc<Link>, token: SecretString) -> Result<Posture, Problem> {
+    let posture = posture::observe(held.device.storage).await;
+    let body = serde_json::to_vec(&posture).map_err(|error| malformed(&error.to_string()))?;
+    ask(&link, Method::POST, POSTURE, Some(&token), Some(("application/json", body))).await?;
+    Ok(posture)
 }
 
 /// A new certificate for the same key, on the word of the live session.
@@ -148,16 +156,17 @@ pub(super) async fn fetch_apps(link: Arc<Link>, token: SecretString) -> Result<V
         .collect())
 }
 
-/// Ends the session at the relay.
-pub(super) async fn end_session(link: &Link, token: &SecretString) -> Result<(), Problem> {
-    ask(link, Method::DELETE, SESSION, Some(token), None).await.map(drop)
+/// Ends the session at the relay, and says why.
+pub(super) async fn end_session(link: &Link, token: &SecretString, reason: SignOutReason) -> Result<(), Problem> {
+    let path = format!("{SESSION}?{REASON}={}", reason.as_str());
+    ask(link, Method::DELETE, &path, Some(token), None).await.map(drop)
 }
 
 /// A control request; its answer's head in time, or why not.
 pub(super) async fn ask(
     link: &Link,
     method: Method,
-    path: &'static str,
+    path: &str,
     token: Option<&SecretString>,
     body: Option<(&'static str, Vec<u8>)>,
 ) -> Result<Response<Incoming>, Problem> {

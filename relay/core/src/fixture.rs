@@ -161,6 +161,7 @@ pub(crate) fn posture(age: Duration) -> Arc<PostureReport> {
     let posture = Posture {
         os: "linux".into(),
         os_version: "12".into(),
+        kernel_version: Some("6.1.0".into()),
         agent_version: "0.1.0".into(),
         key_storage: "keyring".into(),
         disk_encrypted: Some(true),

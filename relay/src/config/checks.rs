@@ -11,6 +11,10 @@ use postern_relay_core::policy::Policy;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Agents report at least this often.
+const POSTURE_REPORTS: Duration = Duration::from_secs(60);
 
 /// Opens what the draft names. Mistakes of `relay.toml` go to `source`, those of other files are returned.
 pub(super) fn complete(source: &Source, draft: Draft) -> (Option<(Config, Keys)>, Vec<Fault>) {
@@ -27,9 +31,10 @@ pub(super) fn complete(source: &Source, draft: Draft) -> (Option<(Config, Keys)>
         }
     }
     let policy = policy(source, &draft, &mut faults);
-    if draft.posture_max_age.value < draft.token_lifetime {
-        let message = "`posture.max_age` is too short: devices report posture when they renew their session token";
-        let fix = "make it at least as long as session.token_lifetime";
+    // Devices report at each renewal too.
+    if draft.posture_max_age.value < draft.token_lifetime.min(POSTURE_REPORTS) {
+        let message = "`posture.max_age` is too short: devices report their posture once a minute";
+        let fix = "make it at least \"1m\"";
         source.fault(draft.posture_max_age.span.start, message, fix);
     }
     (config(draft, policy).zip(keys), faults)

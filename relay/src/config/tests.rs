@@ -137,7 +137,7 @@ fn every_kind_of_mistake_is_told_at_its_line() {
     for (line, words, more) in [
         (14, "`app.hidden` must be true or false", "hidden = \"yes\""),
         (15, "a second app is named `wiki`", "[[app]]\nname = \"wiki\"\nkind = \"http\"\nupstream = \"http://a\""),
-        (15, "`posture.max_age` is too short", "[posture]\nmax_age = \"1m\""),
+        (15, "`posture.max_age` is too short", "[posture]\nmax_age = \"59s\""),
         (15, "`limits.burst` is out of bounds", "[limits]\nburst = 0"),
         (15, "`limits.burst` must be a whole number", "[limits]\nburst = 1.5"),
         (14, "unknown key `limit` (did you mean `limits`?)", "[limit]\nburst = 1"),

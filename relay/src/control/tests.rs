@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::revoke::{restore, revoke};
 use crate::testing::{TestDevice, TestRelay};
-use postern_protocol::control::{TYPE_ACCESS_TOKEN, TYPE_ID_TOKEN};
+use postern_protocol::control::{Posture, TYPE_ACCESS_TOKEN, TYPE_ID_TOKEN};
 use postern_relay_core::principal::PrincipalKey;
 use serde_json::json;
 
@@ -195,6 +195,58 @@ async fn sign_out_ends_the_session_at_once() {
     let fresh = world.idp.sign(&world.idp.claims("ada"));
     assert_eq!(world.renew(&mut device, &fresh).await.code(), Code::SessionRevoked);
     assert!(world.audit().iter().any(|record| record["event"] == "sign_out" && record["result"] == "allow"));
+}
+
+#[tokio::test]
+async fn a_sign_out_says_why_and_the_log_keeps_it() {
+    let world = TestRelay::new().await;
+    for (query, reason) in
+        [("", "signed_out"), ("?reason=signed_out", "signed_out"), ("?reason=refresh_refused", "refresh_refused")]
+    {
+        let device = world.signed_in("ada").await;
+        for bad in ["?reason=", "?reason=bored", "?reason=signed_out&reason=signed_out"] {
+            let reply = world.control(&device, Method::DELETE, &format!("{SESSION}{bad}"), "").await;
+            assert_eq!(reply.code(), Code::RequestInvalid, "{bad}");
+        }
+        apps(&world, &device).await.ok();
+        let reply = world.control(&device, Method::DELETE, &format!("{SESSION}{query}"), "").await;
+        assert_eq!(reply.status, StatusCode::NO_CONTENT);
+        let session = json!(device.session.as_ref().unwrap().as_str());
+        let audit = world.audit();
+        let record = audit.iter().find(|record| record["event"] == "sign_out" && record["session"] == session);
+        let detail = record.unwrap()["detail"].as_str().unwrap();
+        assert!(detail.contains(reason), "{query}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_posture_report_replaces_the_last_and_is_recorded_when_it_differs() {
+    let world = TestRelay::new().await;
+    let device = world.signed_in("ada").await;
+    let session = device.session.clone().unwrap();
+    let text = |firewall: bool| {
+        let report = Posture { os: "linux".into(), firewall: Some(firewall), ..Posture::default() };
+        serde_json::to_string(&report).unwrap()
+    };
+    let count = || world.audit().iter().filter(|record| record["event"] == "posture").count();
+    for (report, records) in [(text(true), 1), (text(true), 1), (text(false), 2), (text(true), 3)] {
+        let before = world.relay.clock.now();
+        let reply = world.control(&device, Method::POST, POSTURE, report.clone()).await;
+        assert_eq!((reply.status, reply.body.len()), (StatusCode::NO_CONTENT, 0));
+        let kept = world.relay.postures.get(&session).unwrap();
+        assert_eq!(serde_json::to_string(&kept.posture).unwrap(), report);
+        assert!(kept.at >= before, "its age counts from the newest report");
+        assert_eq!(count(), records);
+    }
+    for bad in ["", "[]", "{\"os\":1}", "\u{0}"] {
+        assert_eq!(world.control(&device, Method::POST, POSTURE, bad).await.code(), Code::RequestInvalid, "{bad}");
+    }
+    assert_eq!(world.relay.postures.get(&session).unwrap().posture.firewall, Some(true), "a bad report replaces none");
+    assert_eq!(world.control_as(&device, None, Method::POST, POSTURE, text(true)).await.code(), Code::TokenMissing);
+    assert_eq!(world.control(&device, Method::GET, POSTURE, "").await.code(), Code::MethodNotAllowed);
+    let eve = world.signed_in("eve").await;
+    let reply = world.control_as(&eve, device.token.as_deref(), Method::POST, POSTURE, text(false)).await;
+    assert_eq!(reply.code(), Code::TokenWrongDevice);
 }
 
 #[tokio::test]

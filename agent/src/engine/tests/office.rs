@@ -344,9 +344,13 @@ async fn control(books: Arc<Mutex<Books>>, request: Request<Incoming>) -> Respon
     let is_exchange = called == "POST /session";
     assert_eq!(bearer.is_some(), !is_exchange, "{called}");
     let delete = request.method() == Method::DELETE;
+    let request_query = request.uri().query().map(str::to_owned);
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut books = books.lock();
-    books.asked.push(called.clone());
+    books.asked.push(match request_query {
+        Some(query) => format!("{called}?{query}"),
+        None => called.clone(),
+    });
     let json = |value: serde_json::Value| Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
     match called.as_str() {
         _ if books.dark => failure(&Problem::new(Code::StoreUnavailable)),

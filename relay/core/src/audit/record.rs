@@ -27,7 +27,9 @@ pub enum Event {
     CertificateRenewal,
     /// A session token was issued, or refused.
     SessionRenewal,
-    /// A session ended by sign-out.
+    /// A session reported another posture than before.
+    Posture,
+    /// A session ended by sign-out; the detail tells why.
     SignOut,
     /// The provider told of a sign-out (OpenID Connect Back-Channel Logout), or somebody pretended to be it.
     BackChannelLogout,

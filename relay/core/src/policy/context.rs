@@ -55,6 +55,7 @@ fn posture(report: &PostureReport, now: Timestamp) -> Option<Value> {
         ("agent_version".to_owned(), text(&said.agent_version)?),
         ("key_storage".to_owned(), text(&said.key_storage)?),
     ];
+    fields.extend(said.kernel_version.as_deref().and_then(text).map(|value| ("kernel_version".to_owned(), value)));
     let known =
         [("disk_encrypted", said.disk_encrypted), ("firewall", said.firewall), ("screen_lock", said.screen_lock)];
     fields.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::new_bool(value?)))));

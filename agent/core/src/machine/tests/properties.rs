@@ -93,6 +93,8 @@ fn apply(world: &mut World, step: Step) {
                     Task::Exchange { .. } => Answer::Granted { lifetime: span },
                     Task::Save => Answer::Saved,
                     Task::Connect => Answer::Connected,
+                    Task::LookAtPosture => Answer::PostureSeen { changed: renewable },
+                    Task::ReportPosture { .. } => Answer::PostureReported,
                     Task::FetchApps { .. } | Task::Listen { .. } => Answer::AppsFetched,
                 },
             );
@@ -198,6 +200,43 @@ proptest! {
         world.send(Event::SignIn { account: Account::Person });
         world.all_goes_well();
         prop_assert_eq!(world.machine.state(), local::State::Online);
+    }
+
+    /// From wherever it got to: while all goes well the relay's knowledge of the posture is never older than a minute,
+    /// and a change is told at once.
+    #[test]
+    fn the_relay_knows_the_posture_of_the_last_minute(
+        steps in prop::collection::vec(step(), 1..60),
+        changes in prop::collection::vec(any::<bool>(), 120),
+    ) {
+        let mut world = World::online(Account::Person);
+        for step in steps {
+            apply(&mut world, step);
+        }
+        for _ in 0..60 {
+            world.all_goes_well();
+            if world.machine.state() != local::State::Online {
+                world.tick();
+            }
+        }
+        if world.machine.state() != local::State::Online {
+            return Ok(());
+        }
+        world.now = world.now.plus(Duration::from_secs(61));
+        world.send(Event::Tick);
+        world.all_goes_well();
+        for change in changes {
+            let look = world.running(|task| matches!(task, Task::LookAtPosture));
+            if let (Some(look), true) = (look, change) {
+                let reports = world.running(|task| matches!(task, Task::ReportPosture { .. })).is_some();
+                world.answer(look, Answer::PostureSeen { changed: true });
+                let told = world.running(|task| matches!(task, Task::ReportPosture { .. })).is_some();
+                prop_assert!(told || reports, "a change is not told");
+            }
+            world.all_goes_well();
+            prop_assert!(world.posture_age() <= Duration::from_secs(60), "{:?}", world.posture_age());
+            world.tick();
+        }
     }
 
     #[test]

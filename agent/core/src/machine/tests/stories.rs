@@ -20,6 +20,12 @@ fn is_save(task: &Task) -> bool {
 fn is_renewal(task: &Task) -> bool {
     matches!(task, Task::RenewCertificate { .. })
 }
+fn is_look(task: &Task) -> bool {
+    matches!(task, Task::LookAtPosture)
+}
+fn is_report(task: &Task) -> bool {
+    matches!(task, Task::ReportPosture { .. })
+}
 fn any(_: &Task) -> bool {
     true
 }
@@ -49,7 +55,12 @@ fn a_day_stays_online_with_few_renewals() {
     assert!((144..=171).contains(&count(is_refresh)), "{}", count(is_refresh));
     assert!((432..=512).contains(&count(is_exchange)), "{}", count(is_exchange));
     assert_eq!((count(is_renewal), count(is_connect)), (1, 1));
-    assert!(count(any) < 1_000, "{}", count(any));
+    let posture = |task: &Task| matches!(task, Task::LookAtPosture | Task::ReportPosture { .. });
+    let rest = world.started.iter().skip(before).filter(|(_, task)| !posture(task)).count();
+    assert!(rest < 1_000, "{rest}");
+    // Looked at every 20 seconds, told every 40 and at each exchange.
+    let (looks, reports) = (count(is_look), count(is_report));
+    assert!((3_600..=4_400).contains(&looks) && (1_600..=2_200).contains(&reports), "{looks} {reports}");
 }
 
 #[test]

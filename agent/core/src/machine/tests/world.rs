@@ -29,6 +29,8 @@ pub(super) struct World {
     save_failed: bool,
     token_stale_at: Timestamp,
     session_token_ends: Timestamp,
+    /// The posture that the relay knows is of this time.
+    posture_of: Timestamp,
 }
 
 impl World {
@@ -49,6 +51,7 @@ impl World {
             save_failed: false,
             token_stale_at: Timestamp::default(),
             session_token_ends: Timestamp::default(),
+            posture_of: Timestamp::default(),
         }
     }
 
@@ -89,7 +92,9 @@ impl World {
                     }
                     (Task::Exchange { .. }, Ok(Answer::Granted { lifetime })) if lifetime.as_secs() >= 1 => {
                         self.session_token_ends = began.plus(*lifetime);
+                        self.posture_of = began;
                     }
+                    (Task::ReportPosture { .. }, Ok(Answer::PostureReported)) => self.posture_of = began,
                     _ => {}
                 }
             }
@@ -149,10 +154,14 @@ impl World {
                 assert!(self.now < self.token_stale_at, "an exchange with a token the relay would refuse");
                 assert!(self.links.contains(&link), "an exchange over a link that is gone");
             }
-            Task::RenewCertificate { link } | Task::FetchApps { link } | Task::Listen { link } => {
+            Task::RenewCertificate { link }
+            | Task::FetchApps { link }
+            | Task::ReportPosture { link }
+            | Task::Listen { link } => {
                 assert_eq!(self.carrying, Some(link), "{task:?} without a session");
                 assert!(self.now < self.session_token_ends, "{task:?} with a session token that has ended");
             }
+            Task::LookAtPosture => assert!(self.carrying.is_some(), "a look at the posture that nobody asks for"),
             Task::Enroll | Task::Connect => {}
         }
         assert!(self.flights.insert(ticket, (task, self.now)).is_none(), "a ticket was used twice");
@@ -181,6 +190,11 @@ impl World {
 
     pub(super) fn refuse(&mut self, ticket: Ticket, code: Code) {
         self.send(Event::Answer { ticket, answer: Err(Box::new(Problem::new(code))) });
+    }
+
+    /// How old the posture is that the relay knows.
+    pub(super) fn posture_age(&self) -> Duration {
+        self.now.since(self.posture_of)
     }
 
     /// The running task of this kind.
@@ -230,6 +244,8 @@ pub(super) fn good_answer(task: Task) -> Answer {
         Task::Refresh => Answer::Refreshed(tokens),
         Task::Exchange { .. } => Answer::Granted { lifetime: 5 * MINUTE },
         Task::RenewCertificate { .. } => Answer::Renewed(day),
+        Task::LookAtPosture => Answer::PostureSeen { changed: false },
+        Task::ReportPosture { .. } => Answer::PostureReported,
         Task::FetchApps { .. } | Task::Listen { .. } => Answer::AppsFetched,
     }
 }
