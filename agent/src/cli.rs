@@ -6,6 +6,7 @@ mod log;
 mod login;
 mod output;
 mod serve;
+mod why;
 
 use crate::client::Client;
 use crate::state_dir::StateDir;
@@ -49,6 +50,8 @@ enum Command {
         /// The app
         app: AppName,
     },
+    /// Tell why the last request was refused, or the one with this decision
+    Why(why::WhyArgs),
     /// Sign out and forget this device's key
     ///
     /// Exit status 0 as soon as nothing of the session is left on this device. Whoever could not be told of it, relay or
@@ -102,6 +105,7 @@ impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Login(login) => login.format.json,
+            Self::Why(why) => why.format.json,
             Self::Status(format) | Self::Apps(format) | Self::Logout(format) => format.json,
             Self::Connect { .. } | Self::Agent(_) => false,
         }
@@ -139,6 +143,10 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
             output.data(&apps, |screen: &Screen| screen.apps(&apps.apps))
         }
         Command::Connect { app } => connect::run(&client(&state_dir)?, &app).await,
+        Command::Why(args) => {
+            let denial = why::run(&args, &client(&state_dir)?).await?;
+            output.data(&denial, |screen: &Screen| screen.denial(denial.as_ref()))
+        }
         Command::Logout(_) => {
             let signed_out = client(&state_dir)?.logout().await?;
             output.signed_out(&signed_out)

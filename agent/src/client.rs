@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use postern_protocol::local::{
-    self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, SignedOut, Status,
+    self, Denials, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, SignedOut, Status,
 };
 use postern_protocol::{AppName, Code, Problem};
 use serde::de::DeserializeOwned;
@@ -54,6 +54,11 @@ impl Client {
     /// The apps and where they are.
     pub async fn apps(&self) -> Result<LocalApps, Problem> {
         self.fetch(Method::GET, local::APPS).await
+    }
+
+    /// The last refusals, the newest first.
+    pub async fn denials(&self) -> Result<Denials, Problem> {
+        self.fetch(Method::GET, local::DENIALS).await
     }
 
     /// Signs out.

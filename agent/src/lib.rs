@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod denials;
 pub mod device_key;
 pub mod discovery;
 pub mod engine;

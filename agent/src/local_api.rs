@@ -19,7 +19,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{self, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE};
+use postern_protocol::local::{self, Denials, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE};
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
 use serde::{Deserialize as _, Serialize};
 use std::convert::Infallible;
@@ -73,6 +73,7 @@ fn router(api: Arc<LocalApi>) -> Router {
         .route(local::APPS, get(apps))
         .route(local::LOGIN, post(login))
         .route(local::LOGOUT, post(logout))
+        .route(local::DENIALS, get(denials))
         .route(local::EVENTS, get(events))
         .route(&format!("{}/{{app}}", local::CONNECT), post(connect))
         .route(&format!("{}/{{app}}/{{stream}}", local::CONNECT), get(stream_end))
@@ -124,6 +125,10 @@ async fn login_request(request: Request) -> Result<LoginRequest, Problem> {
 
 async fn logout(State(api): Api) -> Result<Response, Refusal> {
     Ok(json(&api.engine.logout().await?))
+}
+
+async fn denials(State(api): Api) -> Response {
+    json(&Denials { denials: api.access.uplink().denials().newest_first() })
 }
 
 async fn events(State(api): Api) -> Response {

@@ -14,7 +14,14 @@ const LOCK_NAME: &str = "agent.lock";
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for StateDir {
+    /// A child process that is about to start holds every open file for a moment: closing alone would not unlock.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl StateDir {
@@ -36,7 +43,7 @@ impl StateDir {
         let lock = open_private(&path.join(LOCK_NAME), OpenOptions::new().write(true).create(true))
             .map_err(|error| unusable(format!("{LOCK_NAME}: {error}")))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => Ok(Self { path, lock }),
             Err(TryLockError::WouldBlock) => {
                 Err(Problem::new(Code::AgentRunning).detail(format!("state directory {}", path.display())))
             }

@@ -1,5 +1,6 @@
 //! The way to the relay as the data path sees it now. The engine writes it, every request reads it.
 
+use crate::denials::Denials;
 use crate::engine::Engine;
 use crate::link::{AppStream, Body, Link, problem_in};
 use futures_util::future::BoxFuture;
@@ -8,7 +9,8 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use parking_lot::Mutex;
 use postern_protocol::control::{AppEntry, AppKind};
-use postern_protocol::{AppName, Code, DecisionId, Problem, Retry};
+use postern_protocol::local::{Denial, DenialKind};
+use postern_protocol::{AppName, Code, DecisionId, Problem, Retry, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,20 +29,28 @@ pub struct Way {
     pub bearer: HeaderValue,
 }
 
-/// A refusal, for whoever watches.
+/// What happened to the user's requests and streams, for whoever watches.
 #[derive(Clone, Debug)]
-pub struct Denied {
-    /// The app asked for.
-    pub app: AppName,
-    /// Why, and by which decision.
-    pub problem: Problem,
+pub enum Notice {
+    /// One was refused or cut.
+    Denied(Denial),
+    /// Streams are held.
+    Held {
+        /// Why.
+        denial: Denial,
+        /// When they are cut if nothing is done.
+        until: Timestamp,
+    },
+    /// Streams of this app that were held flow again.
+    Resumed(AppName),
 }
 
 /// What the engine keeps up to date.
 pub struct Uplink {
     way: Mutex<Result<Arc<Way>, Problem>>,
     apps: watch::Sender<Arc<[AppEntry]>>,
-    denied: broadcast::Sender<Denied>,
+    denials: Denials,
+    notices: broadcast::Sender<Notice>,
 }
 
 impl Uplink {
@@ -49,7 +59,8 @@ impl Uplink {
         Arc::new(Self {
             way: Mutex::new(Err(Problem::new(Code::NotSignedIn))),
             apps: watch::Sender::new(Arc::from([])),
-            denied: broadcast::Sender::new(DENIED_BACKLOG),
+            denials: Denials::default(),
+            notices: broadcast::Sender::new(DENIED_BACKLOG),
         })
     }
 
@@ -90,20 +101,37 @@ impl Uplink {
     }
 
     /// Tells that a live stream was cut.
-    pub fn cut(&self, app: AppName, decision: DecisionId, code: Code) {
-        self.denied(app, Problem::new(code).decision(decision));
+    pub fn cut(&self, app: AppName, problem: Problem) {
+        self.denied(DenialKind::Cut, app, problem);
     }
 
-    /// Tells that a request was refused.
-    pub fn denied(&self, app: AppName, problem: Problem) {
+    /// Tells that live streams are held.
+    pub fn held(&self, app: AppName, problem: Problem, until: Timestamp) {
+        let denial = self.denials.note(DenialKind::Held, app, problem);
+        let _ = self.notices.send(Notice::Held { denial, until });
+    }
+
+    /// Tells that streams that were held flow again.
+    pub fn resumed(&self, app: AppName) {
+        let _ = self.notices.send(Notice::Resumed(app));
+    }
+
+    /// Tells that a request or stream was refused.
+    pub fn denied(&self, kind: DenialKind, app: AppName, problem: Problem) {
         tracing::debug!(%app, code = %problem.code, decision = problem.decision.as_ref().map(DecisionId::as_str), "refused");
+        let denial = self.denials.note(kind, app, problem);
         // Nobody need be watching.
-        let _ = self.denied.send(Denied { app, problem });
+        let _ = self.notices.send(Notice::Denied(denial));
     }
 
-    /// Follows the refusals.
-    pub fn subscribe(&self) -> broadcast::Receiver<Denied> {
-        self.denied.subscribe()
+    /// The last refusals.
+    pub fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
+    /// Follows refusals, cuts and holds.
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
     }
 }
 
@@ -165,7 +193,7 @@ impl Access {
             },
             _ => problem,
         };
-        self.uplink.denied(app.clone(), problem.clone());
+        self.uplink.denied(DenialKind::Request, app.clone(), problem.clone());
         Err(problem)
     }
 
@@ -173,7 +201,7 @@ impl Access {
     pub async fn connect(&self, app: &AppName) -> Result<AppStream, Problem> {
         let opened = self.open(app).await;
         if let Err(problem) = &opened {
-            self.uplink.denied(app.clone(), problem.clone());
+            self.uplink.denied(DenialKind::Stream, app.clone(), problem.clone());
         }
         opened
     }

@@ -229,6 +229,12 @@ pub enum RelayEvent {
         decision: DecisionId,
         /// The cause.
         code: Code,
+        /// In the policy author's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// What to do, in the policy author's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fix: Option<String>,
     },
     /// Streams were frozen: no byte passes until the user has signed in again.
     Held {
@@ -240,6 +246,12 @@ pub enum RelayEvent {
         code: Code,
         /// When they are cut if nothing is done.
         until: Timestamp,
+        /// In the policy author's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// What to do, in the policy author's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fix: Option<String>,
     },
     /// Frozen streams flow again.
     Resumed {

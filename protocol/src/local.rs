@@ -18,6 +18,8 @@ pub const LOGIN: &str = "/v1/login";
 pub const LOGOUT: &str = "/v1/logout";
 /// `CONNECT /v1/connect/<app>` is written `POST` with `Upgrade: postern-stream`: 101, then the app's bytes.
 pub const CONNECT: &str = "/v1/connect";
+/// `GET`: [`Denials`].
+pub const DENIALS: &str = "/v1/denials";
 /// `GET`: [`LocalEvent`]s as JSON lines that never end.
 pub const EVENTS: &str = "/v1/events";
 /// The `Upgrade` token of [`CONNECT`].
@@ -239,6 +241,40 @@ pub enum LoginEvent {
     },
 }
 
+/// `GET /v1/denials`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denials {
+    /// The last refusals, the newest first.
+    pub denials: Vec<Denial>,
+}
+
+/// A refusal that the agent remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// When, by the device's clock.
+    pub at: Timestamp,
+    /// The app asked for.
+    pub app: AppName,
+    /// What was refused.
+    pub kind: DenialKind,
+    /// Why, by which decision, and what to do.
+    pub problem: Box<Problem>,
+}
+
+/// What a [`Denial`] refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialKind {
+    /// An HTTP request.
+    Request,
+    /// The opening of a stream.
+    Stream,
+    /// A live stream or request, which was cut.
+    Cut,
+    /// A live stream, which waits until its cause is mended.
+    Held,
+}
+
 /// A line of [`EVENTS`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -262,5 +298,23 @@ pub enum LocalEvent {
         decision: Option<DecisionId>,
         /// Why.
         problem: Box<Problem>,
+        /// When, by the device's clock.
+        at: Timestamp,
+        /// What was refused.
+        kind: DenialKind,
+    },
+    /// Live streams of an app wait: no byte passes until the cause is mended.
+    Held {
+        /// The app they lead to.
+        app: AppName,
+        /// Why, by which decision, and what to do.
+        problem: Box<Problem>,
+        /// When they are cut if nothing is done, by the relay's clock.
+        until: Timestamp,
+    },
+    /// Streams that waited flow again.
+    Resumed {
+        /// The app they lead to.
+        app: AppName,
     },
 }

@@ -66,7 +66,8 @@ impl Caller {
     async fn sign_out(&self, request: &Request<Incoming>) -> Answer {
         let session = self.session(Event::SignOut, request).await?;
         let Some(reason) = sign_out_reason(request.uri().query().unwrap_or_default()) else {
-            let problem = Problem::new(Code::RequestInvalid).detail("the reason of a sign-out is not one of those known");
+            let problem =
+                Problem::new(Code::RequestInvalid).detail("the reason of a sign-out is not one of those known");
             return self.refused(Event::SignOut, problem).await;
         };
         let by = match reason {
@@ -81,11 +82,11 @@ impl Caller {
     async fn posture(&self, request: Request<Incoming>) -> Answer {
         let session = self.session(Event::Posture, &request).await?;
         let bytes = self.read(Event::Posture, request).await?;
-        let posture = match std::str::from_utf8(&bytes).map_err(|_| Code::RequestInvalid.into()).and_then(session::posture)
-        {
-            Ok(posture) => posture,
-            Err(problem) => return self.refused(Event::Posture, problem).await,
-        };
+        let posture =
+            match std::str::from_utf8(&bytes).map_err(|_| Code::RequestInvalid.into()).and_then(session::posture) {
+                Ok(posture) => posture,
+                Err(problem) => return self.refused(Event::Posture, problem).await,
+            };
         let Peer { relay, device, source, .. } = &*self.0;
         let now = relay.clock.now();
         let last = relay.postures.get(session.session());

@@ -186,7 +186,11 @@ pub fn posture(json: &str) -> Result<Posture, Problem> {
     let posture: Posture =
         serde_json::from_str(json).map_err(|_| invalid("posture is not a posture report in JSON"))?;
     let texts = [&posture.os, &posture.os_version, &posture.agent_version, &posture.key_storage];
-    if texts.into_iter().chain(&posture.kernel_version).any(|text| text.chars().count() > POSTURE_TEXT || text.chars().any(char::is_control)) {
+    if texts
+        .into_iter()
+        .chain(&posture.kernel_version)
+        .any(|text| text.chars().count() > POSTURE_TEXT || text.chars().any(char::is_control))
+    {
         return Err(invalid("posture holds a text that is too long or has control characters"));
     }
     Ok(posture)

@@ -89,14 +89,19 @@ server.on('request', async (request, response) => {
 });
 provider.on('grant.success', (ctx) => { if (ctx.oidc.params?.grant_type === 'refresh_token') counts.refresh += 1; });
 
+// An opaque token's value is its id here.
+const refreshTokens = new Map();
+provider.on('refresh_token.saved', (token) => { if (!token.consumed) refreshTokens.set(token.accountId, token.jti); });
+
 function harness(verb, query, response) {
   const user = query.get('user');
+  const stolen = verb === 'stolen' ? { refresh_token: refreshTokens.get(user) } : {};
   if (verb === 'disable') disabled.add(user);
   if (verb === 'enable') disabled.delete(user);
   if (verb === 'account') accounts.set(user, JSON.parse(query.get('claims')));
   if (verb === 'relay') relay = { uri: query.get('uri'), ca: query.get('ca') };
   response.setHeader('content-type', 'application/json');
-  response.end(JSON.stringify(verb === 'logouts' ? logouts : counts));
+  response.end(JSON.stringify(verb === 'logouts' ? logouts : { ...counts, ...stolen }));
 }
 
 process.stdin.resume().on('end', () => process.exit(0)); // whoever started this is gone

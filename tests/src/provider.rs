@@ -74,6 +74,12 @@ impl Provider {
         serde_json::from_value(self.harness("logouts", &[]).await).unwrap()
     }
 
+    /// The refresh token that an account was given last, as a thief would have it.
+    pub async fn refresh_token(&self, user: &str) -> String {
+        let told = self.harness("stolen", &[("user", user)]).await;
+        told["refresh_token"].as_str().unwrap_or_else(|| panic!("{user} has no refresh token")).to_owned()
+    }
+
     /// Ends the provider.
     pub async fn stop(&mut self) {
         self.process.kill().await;

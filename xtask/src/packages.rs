@@ -13,6 +13,11 @@ pub(crate) struct Package {
     there: fn() -> bool,
 }
 
+pub(crate) const CHROMIUM: Package = Package {
+    name: "chromium",
+    why: "a real browser, for the pages that Postern shows",
+    there: || ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| find(name).is_some()),
+};
 pub(crate) const CURL: Package =
     Package { name: "curl", why: "a client that speaks to apps", there: || find("curl").is_some() };
 pub(crate) const DBUS: Package = Package {

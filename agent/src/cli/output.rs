@@ -1,7 +1,7 @@
 //! What the commands print: data on standard output, all else on standard error, nothing that could drive a terminal.
 
 use postern_protocol::control::{AppKind, Posture, Principal};
-use postern_protocol::local::{LocalApp, Party, SignedOut, State, Status, Untold};
+use postern_protocol::local::{Denial, DenialKind, LocalApp, Party, SignedOut, State, Status, Untold};
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem, Timestamp};
 use serde::Serialize;
@@ -127,14 +127,31 @@ impl Screen {
         if let Some(posture) = &status.posture {
             rows.extend(posture_rows(posture));
         }
-        let mut text = String::new();
-        for (name, value) in rows {
-            let _ = writeln!(text, "{name:<15} {value}");
-        }
+        let mut text = table(&rows);
         if let Some(problem) = &status.problem {
             let _ = writeln!(text, "\n{problem}");
         }
         text
+    }
+
+    /// The answer of `postern why`.
+    pub(super) fn denial(&self, denial: Option<&Denial>) -> String {
+        let Some(Denial { at, app, kind, problem }) = denial else {
+            return "Nothing was refused since the agent started.\n".to_owned();
+        };
+        let what = match kind {
+            DenialKind::Request => "a request was refused",
+            DenialKind::Stream => "a connection was refused",
+            DenialKind::Cut => "a live connection was cut",
+            DenialKind::Held => "a live connection waits",
+        };
+        let mut rows = vec![("App", app.to_string()), ("What", what.to_owned()), ("When", at.to_string())];
+        rows.push(("Why", self.paint(RED, &printable(&problem.title))));
+        let told = [("Reason", &problem.reason), ("Detail", &problem.detail), ("What to do", &problem.fix)];
+        rows.extend(told.into_iter().filter_map(|(name, text)| Some((name, printable(text.as_ref()?)))));
+        rows.push(("Code", problem.code.to_string()));
+        rows.extend(problem.decision.iter().map(|decision| ("Decision", decision.to_string())));
+        table(&rows)
     }
 
     /// The answer of `postern apps`.
@@ -223,6 +240,14 @@ impl Screen {
 const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
+
+fn table(rows: &[(&str, String)]) -> String {
+    let mut text = String::new();
+    for (name, value) in rows {
+        let _ = writeln!(text, "{name:<15} {value}");
+    }
+    text
+}
 
 /// What this agent tells the relay of the device.
 fn posture_rows(posture: &Posture) -> Vec<(&'static str, String)> {

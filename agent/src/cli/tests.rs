@@ -3,7 +3,9 @@
 use super::output::{json_line, screen_at};
 use super::*;
 use postern_protocol::control::{AppEntry, AppKind, Posture, Principal};
-use postern_protocol::local::{DeviceStatus, LocalApp, Party, SessionStatus, SignedOut, State, Status, Untold};
+use postern_protocol::local::{
+    Denial, DenialKind, DeviceStatus, LocalApp, Party, SessionStatus, SignedOut, State, Status, Untold,
+};
 use postern_protocol::{Code, Timestamp};
 
 const HOSTILE: &str = "\x1b[2Jevil\u{202e}\r\nname\u{9b}31m";
@@ -13,6 +15,8 @@ fn the_commands_of_the_contract_are_understood() {
     for line in [
         "login",
         "login relay.example",
+        "why",
+        "why 0123 --json",
         "login relay.example --no-browser --json --memory-only",
         "login https://relay.example:8443 --device-code --ca ca.pem",
         "--state-dir /x status --json",
@@ -83,6 +87,27 @@ fn status() -> Status {
         }),
         problem: None,
     }
+}
+
+#[test]
+fn why_tells_what_to_do_and_drives_no_terminal() {
+    let problem = Problem::new(Code::PolicyDenied)
+        .decision("00112233445566778899aabbccddeeff".parse().unwrap())
+        .advice(Some(HOSTILE.into()), Some("Ask security.".into()));
+    let denial = Denial {
+        at: Timestamp::from_seconds(0),
+        app: "vault".parse().unwrap(),
+        kind: DenialKind::Request,
+        problem: Box::new(problem),
+    };
+    let shown = screen_at(Timestamp::default(), false).denial(Some(&denial));
+    assert!(!shown.contains(['\x1b', '\r', '\u{202e}', '\u{9b}']), "{shown:?}");
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[0], "App             vault");
+    assert_eq!(lines[1], "What            a request was refused");
+    assert_eq!(lines[2], "When            1970-01-01T00:00:00.000Z");
+    assert_eq!(lines[5], "What to do      Ask security.");
+    assert_eq!(lines[6..], ["Code            policy_denied", "Decision        00112233445566778899aabbccddeeff"]);
 }
 
 fn app(name: &str, kind: AppKind, local: &str, description: &str) -> LocalApp {

@@ -200,11 +200,17 @@ impl Driver {
                 let known = matches!(code, Code::PrincipalRevoked | Code::DeviceRevoked);
                 self.handle(Event::Revoked { code: if known { code } else { Code::SessionRevoked } });
             }
-            RelayEvent::Cut { app, decision, code } => self.uplink.cut(app, decision, code),
-            RelayEvent::Held { app, code, until, .. } => {
-                tracing::warn!(%app, %code, %until, "streams are held until this is mended");
+            RelayEvent::Cut { app, decision, code, reason, fix } => {
+                self.uplink.cut(app, Problem::new(code).decision(decision).advice(reason, fix));
             }
-            RelayEvent::Resumed { app } => tracing::info!(%app, "streams that were held flow again"),
+            RelayEvent::Held { app, decision, code, until, reason, fix } => {
+                tracing::warn!(%app, %code, %until, "streams are held until this is mended");
+                self.uplink.held(app, Problem::new(code).decision(decision).advice(reason, fix), until);
+            }
+            RelayEvent::Resumed { app } => {
+                tracing::info!(%app, "streams that were held flow again");
+                self.uplink.resumed(app);
+            }
             RelayEvent::AppsChanged => self.handle(Event::AppsChanged),
             RelayEvent::Draining => self.handle(Event::Draining),
         }

@@ -100,9 +100,9 @@ impl Driver {
                     upkeep::exchange(held, link).await.map(|granted| Outcome::Granted(Box::new(granted)))
                 })
             }
-            Task::LookAtPosture => Box::pin(async move {
-                Ok(Outcome::PostureSeen(Box::new(posture::observe(held.device.storage).await)))
-            }),
+            Task::LookAtPosture => {
+                Box::pin(async move { Ok(Outcome::PostureSeen(Box::new(posture::observe(held.device.storage).await))) })
+            }
             Task::ReportPosture { link } => {
                 let (link, token) = self.way(link)?;
                 Box::pin(async move {

@@ -96,7 +96,9 @@ impl Driver {
                 Answer::Granted { lifetime }
             }
             Outcome::Saved => Answer::Saved,
-            Outcome::SignedIn(_) | Outcome::Apps(_) | Outcome::PostureSeen(_) | Outcome::PostureReported(_) => return Err(gone()),
+            Outcome::SignedIn(_) | Outcome::Apps(_) | Outcome::PostureSeen(_) | Outcome::PostureReported(_) => {
+                return Err(gone());
+            }
         })
     }
 }

@@ -100,14 +100,14 @@ pub(super) fn ask(address: &str, place: &Place) -> Response<Body> {
 pub(super) fn problem(problem: &Problem) -> Response<Body> {
     let mut main = format!("<h1>{}</h1>", text(&problem.title));
     for line in [&problem.reason, &problem.detail].into_iter().flatten() {
-        let _ = write!(main, "<p>{}</p>", text(line));
+        let _ = write!(main, "<p dir=\"auto\">{}</p>", text(line));
     }
     if let Some(fix) = &problem.fix {
-        let _ = write!(main, "<p><strong>What to do:</strong> {}</p>", text(fix));
+        let _ = write!(main, "<p><strong>What to do:</strong> <bdi>{}</bdi></p>", text(fix));
     }
     let _ = write!(main, "<footer>code: {}", problem.code);
     if let Some(decision) = &problem.decision {
-        let _ = write!(main, "<br>decision: {decision}");
+        let _ = write!(main, "<br>decision: {decision}<br>in a terminal: <code>postern why {decision}</code>");
     }
     main.push_str("</footer>");
     page(&problem.title, &main)

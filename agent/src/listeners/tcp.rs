@@ -4,6 +4,7 @@ use super::accept;
 use super::screen::Screened;
 use crate::peer::Uid;
 use crate::uplink::Access;
+use postern_protocol::local::DenialKind;
 use postern_protocol::{AppName, Code, Problem};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,7 +40,7 @@ async fn carry(stream: TcpStream, user: Uid, app: &AppName, access: &Access) {
     let mut from_local = Screened::new(from_local, port);
     let Err(end) = app_stream.splice(&mut from_local, &mut to_local).await else { return };
     if from_local.refused() {
-        access.uplink().denied(app.clone(), Problem::new(Code::CrossSite));
+        access.uplink().denied(DenialKind::Stream, app.clone(), Problem::new(Code::CrossSite));
     } else {
         tracing::debug!(%app, %end, "stream ended early");
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
-use crate::uplink::Uplink;
+use crate::uplink::{Notice, Uplink};
 use postern_protocol::local::LocalApp;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -134,7 +134,7 @@ async fn a_refused_stream_is_reset_and_told() {
     let mut stream = TcpStream::connect(running.only_app().await.local).await.unwrap();
     let error = stream.read(&mut [0; 1]).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    let told = denied.recv().await.unwrap();
+    let Notice::Denied(told) = denied.recv().await.unwrap() else { panic!("it is told") };
     assert_eq!((told.app.as_str(), told.problem.code), ("db", Code::PolicyDenied));
 }
 
@@ -171,7 +171,8 @@ async fn a18_a_page_cannot_speak_to_a_tcp_app() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let error = stream.read(&mut [0; 1]).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    assert_eq!(denied.recv().await.unwrap().problem.code, Code::CrossSite);
+    let Notice::Denied(told) = denied.recv().await.unwrap() else { panic!("it is told") };
+    assert_eq!(told.problem.code, Code::CrossSite);
 }
 
 /// A18: another user's connection. The listener expects a user who is not the one that connects.

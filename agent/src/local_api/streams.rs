@@ -1,11 +1,11 @@
 //! What the local API tells over time: events as they happen, and how streams ended.
 
 use crate::link::StreamEnd;
-use crate::uplink::Denied;
+use crate::uplink::Notice;
 use axum::http::HeaderName;
 use parking_lot::Mutex;
 use postern_protocol::Code;
-use postern_protocol::local::{LocalApp, LocalEvent, Status};
+use postern_protocol::local::{Denial, LocalApp, LocalEvent, Status};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const ENDS_KEPT: usize = 64;
 pub(super) struct Events {
     status: watch::Receiver<Status>,
     apps: watch::Receiver<Arc<[LocalApp]>>,
-    denied: broadcast::Receiver<Denied>,
+    notices: broadcast::Receiver<Notice>,
 }
 
 impl Events {
@@ -29,11 +29,11 @@ impl Events {
     pub(super) fn new(
         mut status: watch::Receiver<Status>,
         mut apps: watch::Receiver<Arc<[LocalApp]>>,
-        denied: broadcast::Receiver<Denied>,
+        notices: broadcast::Receiver<Notice>,
     ) -> Self {
         status.mark_changed();
         apps.mark_changed();
-        Self { status, apps, denied }
+        Self { status, apps, notices }
     }
 
     /// The next event; `None` when the agent stops.
@@ -50,17 +50,24 @@ impl Events {
                     changed.ok()?;
                     return Some(LocalEvent::Apps { apps: self.apps.borrow_and_update().to_vec() });
                 }
-                denied = self.denied.recv() => match denied {
-                    Ok(Denied { app, problem }) => {
-                        let decision = problem.decision.clone();
-                        return Some(LocalEvent::Denied { app, decision, problem: Box::new(problem) });
-                    }
+                notice = self.notices.recv() => match notice {
+                    Ok(notice) => return Some(event(notice)),
                     // A reader too slow for every refusal gets the latest.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 },
             }
         }
+    }
+}
+
+fn event(notice: Notice) -> LocalEvent {
+    match notice {
+        Notice::Denied(Denial { at, app, kind, problem }) => {
+            LocalEvent::Denied { app, decision: problem.decision.clone(), problem, at, kind }
+        }
+        Notice::Held { denial: Denial { app, problem, .. }, until } => LocalEvent::Held { app, problem, until },
+        Notice::Resumed(app) => LocalEvent::Resumed { app },
     }
 }
 

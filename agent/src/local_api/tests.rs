@@ -7,8 +7,9 @@ use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
 use crate::peer::Uid;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
+use postern_protocol::Timestamp;
 use postern_protocol::control::AppKind;
-use postern_protocol::local::State as AgentState;
+use postern_protocol::local::{DenialKind, State as AgentState};
 use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -168,8 +169,22 @@ async fn events_begin_with_the_state_and_end_with_the_agent() {
     assert!(matches!(events.next().await.unwrap(), Some(LocalEvent::Apps { apps }) if apps.is_empty()));
     agent.uplink.set_apps(vec![entry("wiki", AppKind::Http)]);
     assert!(matches!(events.next().await.unwrap(), Some(LocalEvent::Apps { apps }) if apps.len() == 1));
-    agent.uplink.denied(db(), Problem::new(Code::PolicyDenied));
-    assert!(matches!(events.next().await.unwrap(), Some(LocalEvent::Denied { app, .. }) if app == db()));
+    let told = Problem::new(Code::PolicyDenied).advice(Some("because".into()), None);
+    agent.uplink.denied(DenialKind::Request, db(), told.clone());
+    let Some(LocalEvent::Denied { app, problem, at, kind, .. }) = events.next().await.unwrap() else {
+        panic!("denied")
+    };
+    assert_eq!((&app, &*problem, kind), (&db(), &told, DenialKind::Request));
+    let until = Timestamp::from_seconds(7);
+    agent.uplink.held(db(), Problem::new(Code::TokenExpired), until);
+    let Some(LocalEvent::Held { problem, until: told, .. }) = events.next().await.unwrap() else { panic!("held") };
+    assert_eq!((problem.code, told), (Code::TokenExpired, until));
+    agent.uplink.resumed(db());
+    assert_eq!(events.next().await.unwrap(), Some(LocalEvent::Resumed { app: db() }));
+    let kept = agent.client.denials().await.unwrap().denials;
+    let kinds: Vec<_> = kept.iter().map(|denial| denial.kind).collect();
+    assert_eq!(kinds, [DenialKind::Held, DenialKind::Request], "the newest first");
+    assert_eq!((kept[1].at, &kept[1].app), (at, &db()));
     agent.stop.cancel();
     assert_eq!(events.next().await.unwrap(), None);
 }

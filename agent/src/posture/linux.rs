@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 const MAX_LAYERS: usize = 8;
 
 const TOOLS: &[Tool] = &[
-    Tool {
-        name: "firewalld",
-        places: &["/usr/bin/firewall-cmd", "/bin/firewall-cmd"],
-        arguments: &["--state"],
-    },
+    Tool { name: "firewalld", places: &["/usr/bin/firewall-cmd", "/bin/firewall-cmd"], arguments: &["--state"] },
     Tool { name: "nft", places: &["/usr/sbin/nft", "/sbin/nft"], arguments: &["list", "ruleset"] },
-    Tool { name: "iptables", places: &["/usr/sbin/iptables-save", "/sbin/iptables-save"], arguments: &["-t", "filter"] },
+    Tool {
+        name: "iptables",
+        places: &["/usr/sbin/iptables-save", "/sbin/iptables-save"],
+        arguments: &["-t", "filter"],
+    },
     Tool {
         name: "gnome-lock",
         places: &["/usr/bin/gsettings"],
@@ -122,7 +122,8 @@ fn is_encrypted(block: &Path, layers: usize) -> bool {
 /// and rules are shown only to root.
 fn firewall(root: &Path, said: &Said) -> Option<bool> {
     let ufw = fs::read_to_string(root.join("etc/ufw/ufw.conf")).unwrap_or_default();
-    let ufw = ufw.lines().filter_map(|line| line.trim().strip_prefix("ENABLED=")).any(|on| on.trim_matches('"') == "yes");
+    let ufw =
+        ufw.lines().filter_map(|line| line.trim().strip_prefix("ENABLED=")).any(|on| on.trim_matches('"') == "yes");
     let firewalld = said.by("firewalld").is_some_and(|said| said.trim() == "running");
     let nft = said.by("nft").is_some_and(|rules| rules.contains("hook input"));
     let drops = |line: &str| line.starts_with("-A INPUT") || line.starts_with(":INPUT DROP");
@@ -229,7 +230,8 @@ mod tests {
         assert_eq!(with("ENABLED=no\n", "nft", ""), None, "off here says nothing of another make");
         assert_eq!(with("", "firewalld", "running\n\n"), Some(true));
         assert_eq!(with("", "firewalld", "not running\n"), None);
-        let rules = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n";
+        let rules =
+            "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n";
         assert_eq!(with("", "nft", rules), Some(true));
         assert_eq!(with("", "nft", "table inet filter {\n}\n"), None);
         assert_eq!(with("", "iptables", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"), Some(true));
@@ -239,7 +241,10 @@ mod tests {
     #[test]
     fn asks_only_the_desktop_that_is_used() {
         let gnome = |locks: &str, idle: &str| {
-            screen_lock("ubuntu:GNOME", &Said::recorded(&[("gnome-lock", locks), ("gnome-idle", idle), ("kde-lock", "true")]))
+            screen_lock(
+                "ubuntu:GNOME",
+                &Said::recorded(&[("gnome-lock", locks), ("gnome-idle", idle), ("kde-lock", "true")]),
+            )
         };
         assert_eq!(gnome("true\n", "uint32 300\n"), Some(true));
         assert_eq!(gnome("true\n", "uint32 0\n"), Some(false), "it never counts as idle");

@@ -33,7 +33,8 @@ impl System for MacOs {
 }
 
 fn version(said: &str) -> Option<String> {
-    let field = |name: &str| said.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start_matches(':').trim()));
+    let field =
+        |name: &str| said.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start_matches(':').trim()));
     let (name, version) = (field("ProductName")?, field("ProductVersion")?);
     let build = field("BuildVersion").map(|build| format!(" ({build})")).unwrap_or_default();
     short(&format!("{name} {version}{build}"))
@@ -100,7 +101,10 @@ mod tests {
         assert_eq!(file_vault("FileVault is Off.\nDecryption in progress: Percent completed = 12\n"), Some(false));
         assert_eq!(file_vault("Error: Unable to determine status.\n"), None);
         assert_eq!(firewall("Firewall is disabled. (State = 0)\n"), Some(false));
-        assert_eq!(firewall("Firewall is set to block all non-essential incoming connections. (State = 2)\n"), Some(true));
+        assert_eq!(
+            firewall("Firewall is set to block all non-essential incoming connections. (State = 2)\n"),
+            Some(true)
+        );
         assert_eq!(firewall("no idea\n"), None);
         assert_eq!(screen_lock("sysadminctl[1:2] screenLock is off\n"), Some(false));
         assert_eq!(screen_lock("sysadminctl[1:2] screenLock delay is immediate\n"), Some(true));

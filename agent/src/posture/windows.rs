@@ -9,14 +9,9 @@ use postern_protocol::control::Posture;
 pub(super) struct Windows;
 
 const REG: &[&str] = &[r"C:\Windows\System32\reg.exe"];
-const BITLOCKER: &str =
-    "(New-Object -ComObject Shell.Application).NameSpace('C:').Self.ExtendedProperty('System.Volume.BitLockerProtection')";
+const BITLOCKER: &str = "(New-Object -ComObject Shell.Application).NameSpace('C:').Self.ExtendedProperty('System.Volume.BitLockerProtection')";
 const TOOLS: &[Tool] = &[
-    Tool {
-        name: "version",
-        places: REG,
-        arguments: &["query", r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"],
-    },
+    Tool { name: "version", places: REG, arguments: &["query", r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion"] },
     Tool { name: "manage-bde", places: &[r"C:\Windows\System32\manage-bde.exe"], arguments: &["-status", "C:"] },
     Tool {
         name: "bitlocker",
@@ -104,8 +99,7 @@ fn bitlocker(said: &str) -> Option<bool> {
 
 /// On in every profile: which of them is used changes with the network.
 fn firewall(said: &str) -> Option<bool> {
-    let states: Vec<&str> =
-        said.lines().filter_map(|line| line.trim().strip_prefix("State")).map(str::trim).collect();
+    let states: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("State")).map(str::trim).collect();
     let known = !states.is_empty() && states.iter().all(|state| matches!(*state, "ON" | "OFF"));
     known.then(|| states.iter().all(|state| *state == "ON"))
 }
@@ -187,10 +181,16 @@ HKEY_CURRENT_USER\Control Panel\Desktop
         assert_eq!(manage_bde(&BDE.replace("Protection On", "Protection Off")), Some(false));
         assert_eq!(manage_bde(&BDE.replace("Fully Encrypted", "Encryption in Progress")), Some(false));
         assert_eq!(manage_bde("ERROR: An attempt to access a required resource was denied.\n"), None);
-        assert_eq!((bitlocker("1\r\n"), bitlocker("2\n"), bitlocker("5"), bitlocker("")), (Some(true), Some(false), Some(false), None));
+        assert_eq!(
+            (bitlocker("1\r\n"), bitlocker("2\n"), bitlocker("5"), bitlocker("")),
+            (Some(true), Some(false), Some(false), None)
+        );
         assert_eq!(firewall(&FIREWALL.replacen("ON", "OFF", 1)), Some(false), "one profile is off");
         assert_eq!(firewall("Status                                EIN\n"), None, "another language tells nothing");
-        assert_eq!(screen_lock(Some(&DESKTOP.replace("IsSecure    REG_SZ    1", "IsSecure    REG_SZ    0")), None), Some(false));
+        assert_eq!(
+            screen_lock(Some(&DESKTOP.replace("IsSecure    REG_SZ    1", "IsSecure    REG_SZ    0")), None),
+            Some(false)
+        );
         assert_eq!(screen_lock(Some("    ScreenSaveActive    REG_SZ    0\n"), None), None);
         assert_eq!(screen_lock(None, Some("    InactivityTimeoutSecs    REG_DWORD    0x384\n")), Some(true));
         assert_eq!(screen_lock(None, Some("    InactivityTimeoutSecs    REG_DWORD    0x0\n")), None);

@@ -57,6 +57,8 @@ struct Answer {
     credentials: Credentials,
     asked: Request,
     outcome: Result<Timestamp, Code>,
+    /// What the user is told besides the code: the policy author's reason and fix.
+    advice: (Option<String>, Option<String>),
     record: Record,
     cut: usize,
     held: Option<Timestamp>,
@@ -183,18 +185,31 @@ impl Answer {
         let asked = Request { id: relay.clock.decision_id(), within_rate: true, posture, ..request.clone() };
         let decision = decide(&credentials.device, &credentials.session, &asked, snapshot, now);
         let record = Record::decision(&credentials.device, &credentials.session, &asked, &decision, now);
-        let outcome = decision.outcome.map(|permit| permit.deadline()).map_err(|denial| denial.code);
-        Self { credentials, asked, outcome, record, cut: 0, held: None, holds: 0, resumed: 0, kept: 0 }
+        let (outcome, advice) = match decision.outcome {
+            Ok(permit) => (Ok(permit.deadline()), (None, None)),
+            Err(denial) => (Err(denial.code), (denial.reason, denial.fix)),
+        };
+        Self { credentials, asked, outcome, advice, record, cut: 0, held: None, holds: 0, resumed: 0, kept: 0 }
     }
 
     fn tell(&self, relay: &Relay) {
         let (app, decision): (AppName, DecisionId) = (self.asked.app.clone(), self.asked.id.clone());
+        let (reason, fix) = self.advice.clone();
         let session: &SessionId = self.credentials.session.session();
         if let (Err(code), true) = (self.outcome, self.cut > 0) {
-            relay.events.send(session, RelayEvent::Cut { app: app.clone(), decision: decision.clone(), code });
+            relay.events.send(
+                session,
+                RelayEvent::Cut {
+                    app: app.clone(),
+                    decision: decision.clone(),
+                    code,
+                    reason: reason.clone(),
+                    fix: fix.clone(),
+                },
+            );
         }
         if let (Err(code), Some(until), true) = (self.outcome, self.held, self.holds > 0) {
-            relay.events.send(session, RelayEvent::Held { app: app.clone(), decision, code, until });
+            relay.events.send(session, RelayEvent::Held { app: app.clone(), decision, code, until, reason, fix });
         }
         if self.resumed > 0 {
             relay.events.send(session, RelayEvent::Resumed { app });

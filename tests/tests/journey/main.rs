@@ -10,9 +10,11 @@
 )]
 
 mod back_channel;
+mod denials;
 mod freshness;
 mod machines;
 mod other_sign_ins;
+mod posture;
 mod record;
 mod revocation;
 mod working_day;

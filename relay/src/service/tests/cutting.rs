@@ -68,7 +68,7 @@ async fn a_revoked_session_loses_its_stream_in_both_directions() {
     let end = soon(ends.recv()).await.unwrap();
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "the app does not take it for the end");
 
-    let RelayEvent::Cut { app, decision, code } = soon(events.next()).await else { panic!("a cut is told") };
+    let RelayEvent::Cut { app, decision, code, .. } = soon(events.next()).await else { panic!("a cut is told") };
     assert_eq!((app.as_str(), code), ("db", Code::SessionRevoked));
     let record = world.audit().into_iter().find(|line| line["decision"] == decision.as_str()).unwrap();
     assert_eq!((record["event"].as_str(), record["code"].as_str()), (Some("stream_cut"), Some("session_revoked")));

@@ -61,7 +61,7 @@ async fn a_held_stream_passes_nothing_and_loses_nothing() {
     ada.token = world.token(&ada, &["staff"], Duration::from_secs(1));
     let mut stream = ada.open(&format!("db:{}", upstream.addr.port())).await.unwrap();
     echo(&mut stream, b"before").await;
-    let RelayEvent::Held { app, code, decision, until } = soon(events.next()).await else { panic!("it is held") };
+    let RelayEvent::Held { app, code, decision, until, .. } = soon(events.next()).await else { panic!("it is held") };
     assert_eq!((app.as_str(), code), ("db", Code::TokenExpired));
     assert!(until > world.relay.clock.now().plus(Duration::from_secs(500)));
     let record = world.audit().into_iter().rfind(|line| line["event"] == "stream_held").unwrap();
