@@ -85,20 +85,35 @@ impl Browser {
         body.finish()
     }
 
+    /// Sends JSON, as a page's own program would.
+    pub async fn send_json(&mut self, method: &str, url: &Url, body: &serde_json::Value) -> Reply {
+        self.send(method, url, "application/json", body.to_string()).await
+    }
+
+    /// The value of a cookie.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.cookies.iter().find(|((_, of), _)| of == name).map(|(_, value)| value.clone())
+    }
+
     async fn ask(&mut self, url: &Url, form: Option<String>) -> Reply {
+        let method = if form.is_some() { "POST" } else { "GET" };
+        self.send(method, url, "application/x-www-form-urlencoded", form.unwrap_or_default()).await
+    }
+
+    async fn send(&mut self, method: &str, url: &Url, kind: &str, body: String) -> Reply {
         let address: SocketAddr = url.socket_addrs(|| None).unwrap()[0];
         let origin = url.origin().ascii_serialization();
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
         let kept = self.cookies.iter().filter(|((of, _), _)| *of == origin);
         let cookies: Vec<_> = kept.map(|((_, name), value)| format!("{name}={value}")).collect();
         let request = Request::builder()
-            .method(if form.is_some() { "POST" } else { "GET" })
+            .method(method)
             .uri(target)
             .header("host", url.authority())
             .header("accept", "text/html")
             .header("cookie", cookies.join("; "))
-            .header("content-type", "application/x-www-form-urlencoded");
-        let reply = http(address, request.body(form.unwrap_or_default()).unwrap()).await;
+            .header("content-type", kind);
+        let reply = http(address, request.body(body).unwrap()).await;
         for cookie in reply.headers.get_all(header::SET_COOKIE) {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
             if let Some((name, value)) = pair.split_once('=') {

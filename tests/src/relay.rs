@@ -343,15 +343,18 @@ impl Relay {
 
     /// The same over any connection to it.
     pub async fn tls_over<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) -> std::io::Result<TlsStream<IO>> {
+        self.connector().over(io).await
+    }
+
+    /// What makes TLS connections to the public listener, by itself.
+    pub fn connector(&self) -> Connector {
         let mut roots = RootCertStore::empty();
         roots.add(self.server_authority()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::from(self.public.ip());
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, io);
-        within(SHORT, "a TLS handshake", connecting).await
+        Connector { tls: TlsConnector::from(Arc::new(config)), public: self.public }
     }
 
     /// A connection to the public listener for many exchanges.
@@ -376,6 +379,25 @@ impl Relay {
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         let request = Request::post(path).header("host", self.public.to_string());
         self.public(request.header("content-type", "application/json").body(body.to_string()).unwrap()).await
+    }
+}
+
+/// Makes TLS connections to a relay's public listener.
+#[derive(Clone)]
+pub struct Connector {
+    tls: TlsConnector,
+    public: SocketAddr,
+}
+
+impl Connector {
+    /// One over TCP.
+    pub async fn connect(&self) -> TlsStream<TcpStream> {
+        self.over(TcpStream::connect(self.public).await.unwrap()).await.unwrap()
+    }
+
+    async fn over<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) -> std::io::Result<TlsStream<IO>> {
+        let connecting = self.tls.connect(ServerName::from(self.public.ip()), io);
+        within(SHORT, "a TLS handshake", connecting).await
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) const FAKETIME: Package = Package {
         Path::new("/usr/lib").read_dir().into_iter().flatten().flatten().any(|dir| dir.path().join("faketime").is_dir())
     },
 };
+pub(crate) const GLEWLWYD: Package = Package {
+    name: "glewlwyd",
+    why: "an OpenID provider with logout tokens of an older kind",
+    there: || find("glewlwyd").is_some(),
+};
 pub(crate) const KEYRING: Package = Package {
     name: "gnome-keyring",
     why: "a Secret Service, where the agent keeps its secrets",
@@ -54,6 +59,8 @@ pub(crate) const PSQL: Package =
     Package { name: "postgresql-client", why: "its client", there: || find("psql").is_some() };
 pub(crate) const SECRET_TOOL: Package =
     Package { name: "libsecret-tools", why: "looks into the keyring", there: || find("secret-tool").is_some() };
+pub(crate) const SQLITE: Package =
+    Package { name: "sqlite3", why: "makes that provider's database", there: || find("sqlite3").is_some() };
 
 /// Whether the person agrees to an installation.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every check and every test, in the order of how soon they fail.
 
 use crate::packages::{
-    CHROMIUM, CURL, Consent, DBUS, FAKETIME, KEYRING, NGINX, NODEJS, NPM, POSTGRES, PSQL, SECRET_TOOL, install,
+    CHROMIUM, CURL, Consent, DBUS, FAKETIME, GLEWLWYD, KEYRING, NGINX, NODEJS, NPM, POSTGRES, PSQL, SECRET_TOOL,
+    SQLITE, install,
 };
 use crate::run::{Failure, Outcome, cargo, output, path_with, run, run_reading, target};
 use crate::{node, run::shown};
@@ -104,10 +105,9 @@ fn deny(online: bool) -> Outcome {
 
 fn tests(tally: &mut Tally) -> Outcome<String> {
     // Debian starts nginx and postgresql as services when it installs them; the tests start their own beside them.
-    install(
-        &[CHROMIUM, CURL, DBUS, FAKETIME, KEYRING, SECRET_TOOL, NGINX, POSTGRES, PSQL, NODEJS, NPM],
-        Consent::Given,
-    )?;
+    let wanted =
+        [CHROMIUM, CURL, DBUS, FAKETIME, GLEWLWYD, KEYRING, SECRET_TOOL, NGINX, POSTGRES, PSQL, NODEJS, NPM, SQLITE];
+    install(&wanted, Consent::Given)?;
     let node = node::prepare()?;
     build_all()?;
     let mut command = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);

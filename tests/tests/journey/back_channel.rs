@@ -1,10 +1,12 @@
-//! Signing out at the provider ends what was started from there: npm's `oidc-provider`, by its back channel.
+//! Signing out at the provider ends what was started from there, by its back channel: npm's `oidc-provider`, and
+//! Glewlwyd, whose logout tokens are of an older kind.
 
 use crate::Office;
 use http::Request;
 use postern_tests::forge::{claims_of, header_of};
+use postern_tests::nginx::free_address;
 use postern_tests::wait::{SHORT, within};
-use postern_tests::{Agent, Browser};
+use postern_tests::{Agent, App, Browser, Glewlwyd, Keyring, Relay, Settings, Upstream, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -47,4 +49,41 @@ async fn signing_out_at_the_provider_cuts_the_stream_and_refuses_the_next_reques
     let reply = office.relay.public(replay.body(format!("logout_token={}", tokens[0])).unwrap()).await;
     assert_eq!((reply.status.as_u16(), reply.json()["error"].as_str()), (400, Some("invalid_request")));
     assert_eq!(office.agent.get("wiki", "/").await.status, 200, "signed in again, and so it stays");
+}
+
+/// The same with Debian's Glewlwyd, to which the relay listens by a switch.
+#[tokio::test]
+async fn signing_out_at_glewlwyd_cuts_the_stream_and_refuses_the_next_request() {
+    let world = World::new();
+    let provider = Glewlwyd::start(&world).await;
+    let keyring = Keyring::unlocked(&world).await;
+    let (wiki, echo) = (Upstream::plain().await, Upstream::echo().await);
+    let port = free_address().port();
+    let settings = Settings::new(&provider.issuer)
+        .app(App::http("wiki", wiki.address))
+        .app(App::tcp("echo", echo.address))
+        .set("provider", "scopes", "[\"openid\"]")
+        .set("provider", "redirect_port", &port.to_string())
+        .set("provider", "backchannel_logout_untyped", "true")
+        .policy("@id(\"all\") permit(principal, action, resource);");
+    let relay = Relay::start(&world, settings).await;
+    provider.register(port, &relay).await;
+    let agent = Agent::start(&world, "agent", Some(&keyring)).await;
+    let mut browser = provider.browser().await;
+    let mut login = agent.login_begun(&relay, &[]);
+    // "Go on" is what its page adds once the person agreed.
+    browser.sign_in(&format!("{}&g_continue", login.first_line().await)).await;
+    login.output().await.ok();
+
+    let mut stream = TcpStream::connect(("127.0.0.1", agent.port("echo").await)).await.unwrap();
+    stream.write_all(b"one").await.unwrap();
+    let mut back = [0; 3];
+    within(SHORT, "an echo", stream.read_exact(&mut back)).await.unwrap();
+    provider.sign_out(&mut browser).await;
+    let end = within(SHORT, "the stream ends", stream.read(&mut back)).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    assert_eq!(agent.get("wiki", "/").await.refusal(), (407, "session_revoked"));
+    let told = relay.audited("the logout", |record| record["event"] == "back_channel_logout").await;
+    assert_eq!((told["result"].as_str(), told["code"].as_str()), (Some("allow"), None), "{told}");
+    assert!(told["detail"].as_str().unwrap().contains("sessions ended: 1"), "{told}");
 }
