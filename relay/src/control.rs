@@ -2,7 +2,7 @@
 
 use crate::body::{self, BoxError};
 use crate::enroll::{self, recorded};
-use crate::reverify::reverify;
+use crate::reverify;
 use crate::service::Peer;
 use crate::state::Relay;
 use crate::{gate, refusal, revoke, session};
@@ -17,7 +17,6 @@ use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem};
 use postern_relay_core::access::{PostureReport, check_identity, visible};
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
-use postern_relay_core::registry::Scope;
 use postern_relay_core::revocation::Target;
 use postern_relay_core::token::VerifiedSession;
 use std::sync::Arc;
@@ -100,7 +99,7 @@ impl Caller {
         }
         relay.postures.insert(session.session().clone(), Arc::new(PostureReport { posture, at: now }));
         if differs || late {
-            reverify(relay, &Scope::Session(session.session().clone())).await;
+            reverify::soon(relay, session.session());
         }
         Ok(no_content())
     }

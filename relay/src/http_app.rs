@@ -2,6 +2,7 @@
 
 use crate::body::Body;
 use crate::gate::{self, Admitted};
+use crate::identity_header::TokenHash;
 use crate::refusal;
 use crate::service::Stream;
 use crate::streams::Live;
@@ -28,20 +29,20 @@ pub(crate) async fn answer(stream: &Stream, request: Request<Incoming>, app: App
 
 async fn exchange(stream: &Stream, request: Request<Incoming>, app: AppName) -> Result<Response<Body>, Problem> {
     let relay = &stream.peer.relay;
-    let admitted = gate::admit(&stream.peer, &stream.cut, &request, app).await?;
-    let live = &admitted.live;
+    let Admitted { live, token } = gate::admit(&stream.peer, &stream.cut, &request, app).await?;
+    let live = &Arc::new(live);
     let door = relay.upstreams.door(live).map_err(|failure| failure.problem(live))?;
     let switches = wants_websocket(&request);
     let local = request.headers().get(headers::LOCAL_AUTHORITY);
     let local = local.and_then(|text| Location::parse(text, &live.permit().app().name));
     let (mut head, body) = request.into_parts();
     clean(&mut head.headers, switches);
-    introduce(stream, &admitted, &door, local.as_ref(), &mut head.headers)?;
+    introduce(stream, live, token, &door, local.as_ref(), &mut head.headers)?;
     // What extensions there are belong to this side of the exchange.
     head.extensions.clear();
-    let request = Request::from_parts(head, Upload::new(body, live.stream().clone()));
+    let request = Request::from_parts(head, Upload::new(body, live.clone()));
     let answer = relay.upstreams.send(live, &door, request).await.map_err(|failure| failure.problem(live))?;
-    finish(stream, answer, &door, local.as_ref(), admitted.live, switches)
+    finish(stream, answer, &door, local.as_ref(), live.clone(), switches)
 }
 
 /// Takes out what must not reach the upstream.
@@ -60,14 +61,14 @@ fn clean(headers: &mut HeaderMap, switches: bool) {
 /// Adds what Postern says: who calls, from where, and by which address.
 fn introduce(
     stream: &Stream,
-    admitted: &Admitted,
+    live: &Live,
+    token: TokenHash,
     door: &Door,
     local: Option<&Location>,
     headers: &mut HeaderMap,
 ) -> Result<(), Problem> {
-    let (relay, permit) = (&stream.peer.relay, admitted.live.permit());
-    let session = &admitted.live.stream().session;
-    let identity = relay.assertions.header(admitted.token, session, &permit.app().name, relay.clock.now());
+    let (relay, permit) = (&stream.peer.relay, live.permit());
+    let identity = relay.assertions.header(token, &live.stream().session, &permit.app().name, relay.clock.now());
     let identity = identity.map_err(|code| Problem::new(code).decision(permit.decision().clone()))?;
     headers.insert(HeaderName::from_static(headers::IDENTITY), identity);
     headers.insert(HOST, door.host.clone());
@@ -93,10 +94,11 @@ fn finish(
     answer: Answer,
     door: &Arc<Door>,
     local: Option<&Location>,
-    live: Live,
+    live: Arc<Live>,
     switches: bool,
 ) -> Result<Response<Body>, Problem> {
     let Answer { mut response, slot } = answer;
+    live.keep(slot);
     let websocket =
         response.headers().get(UPGRADE).is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let upgraded = hyper::upgrade::on(&mut response);
@@ -110,7 +112,7 @@ fn finish(
         }
     }
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        let body = Download::new(body, live, slot).boxed_unsync();
+        let body = Download::new(body, live).boxed_unsync();
         return Ok(Response::from_parts(head, body));
     }
     let Some(switch) = stream.upgrade().filter(|_| switches && websocket) else {
@@ -119,15 +121,12 @@ fn finish(
     };
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, WEBSOCKET);
-    stream.afterwards(async move {
-        carry(switch, upgraded, live).await;
-        drop(slot);
-    });
+    stream.afterwards(carry(switch, upgraded, live));
     Ok(Response::from_parts(head, crate::body::empty()))
 }
 
 /// Carries a WebSocket's bytes until either side ends it, or the stream is cut.
-async fn carry(device: OnUpgrade, upstream: OnUpgrade, live: Live) {
+async fn carry(device: OnUpgrade, upstream: OnUpgrade, live: Arc<Live>) {
     let Ok((device, upstream)) = tokio::try_join!(device, upstream) else {
         return live.fail(Code::UpstreamInvalid);
     };

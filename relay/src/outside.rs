@@ -51,7 +51,10 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     if outcome == Outcome::Changed {
         change(&relay.snapshot, |revocations| match effect.clone() {
             Effect::Compliance { device, compliant, .. } => revocations.comply(device, compliant),
-            Effect::ClaimsChanged { principal, at } => revocations.claims_changed(principal, Changed::new(at, now)),
+            Effect::ClaimsChanged { principal, at } => {
+                // By the clock of this moment: a token issued while the store wrote is void, too.
+                revocations.claims_changed(principal, Changed::new(at, relay.clock.now()));
+            }
             Effect::End(_) | Effect::Nothing(_) => {}
         });
         scopes.extend(match &effect {
@@ -60,11 +63,11 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
             Effect::End(_) | Effect::Nothing(_) => None,
         });
     }
+    drop(one_at_a_time);
     let mut rounds = Vec::new();
     for scope in &scopes {
         rounds.push(reverify::begin(relay, scope).await);
     }
-    drop(one_at_a_time);
     if let Outcome::Ended(sessions) = &outcome {
         for ended in sessions {
             relay.events.send(&ended.session, RelayEvent::Revoked { code: Code::SessionRevoked });
@@ -93,9 +96,7 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     if let Outcome::Ended(sessions) = &outcome {
         records.extend(sessions.iter().map(|ended| of_session(relay, ended, &by)));
     }
-    for record in records {
-        relay.audit.record(record).await?;
-    }
+    relay.audit.record_all(records).await?;
     Ok(outcome)
 }
 

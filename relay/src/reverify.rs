@@ -1,23 +1,29 @@
 //! Never trust for long: each cause decides the streams it concerns anew, by the same decision that admitted them, and
 //! what is no longer permitted is cut in both directions, or held where its app wants that and the user can mend it.
 //!
-//! A cause changes what decisions read (snapshot, credentials, posture) and then calls [`reverify`] with its scope.
+//! A cause changes what decisions read (snapshot, credentials, posture) and then calls [`reverify`] with its scope, or
+//! [`soon`] where a device can bring it about as often as it likes.
 
+mod pace;
 mod round;
 
+pub(crate) use pace::Pace;
 pub use round::{Cutback, Tally};
 
 use crate::state::Relay;
-use postern_protocol::{Code, Timestamp};
+use crate::streams::Stream;
+use postern_protocol::{Code, SessionId, Timestamp};
 use postern_relay_core::registry::Scope;
-use round::Round;
+use round::{Question, Round};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often connections and tokens are looked at whose end no stream would show.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many streams are judged before others get their turn.
-const SLICE: usize = 64;
+/// How many questions are decided before others get their turn.
+const SLICE: usize = 32;
 
 /// Decides every live stream of `scope` anew and carries the answers out. Returns when what was cut has ended, or after
 /// a second at most.
@@ -25,11 +31,21 @@ pub async fn reverify(relay: &Relay, scope: &Scope) -> Cutback {
     begin(relay, scope).await.finish(relay).await
 }
 
-/// The same up to the point where every stream that is denied is told to end; [`Round::finish`] waits and records.
+/// The same for a session, in a task of its own: at most one such round of a session waits, and one a second begins.
+pub fn soon(relay: &Arc<Relay>, session: &SessionId) {
+    // Whoever waits already will read what has changed meanwhile.
+    let Some(wait) = relay.streams.pace().ask(session) else { return };
+    let (relay, session) = (relay.clone(), session.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        relay.streams.pace().begin(&session);
+        reverify(&relay, &Scope::Session(session)).await;
+    });
+}
+
+/// [`reverify`] up to the point where every stream that is denied is told to end; [`Round::finish`] records and waits.
 pub(crate) async fn begin(relay: &Relay, scope: &Scope) -> Round {
-    let mut round = Round::new();
-    let _one_at_a_time = relay.streams.round().await;
-    judge(relay, relay.streams.select(scope), &mut round).await;
+    let round = judge(relay, relay.streams.select(scope)).await;
     if let Scope::Device(device) = scope
         && relay.snapshot.load().revocations.is_device(device)
     {
@@ -39,7 +55,7 @@ pub(crate) async fn begin(relay: &Relay, scope: &Scope) -> Round {
 }
 
 /// Holds streams to the deadlines of their permits for as long as it is polled.
-pub async fn watch_deadlines(relay: &Relay) {
+pub async fn watch_deadlines(relay: &Arc<Relay>) {
     let mut tidied = Timestamp::default();
     loop {
         let now = relay.clock.now();
@@ -47,28 +63,28 @@ pub async fn watch_deadlines(relay: &Relay) {
             relay.streams.tidy(now);
             tidied = now;
         }
-        recheck_due(relay).await;
+        let round = judge(relay, relay.streams.due(now)).await;
+        // The answers stand; the next deadline waits for no disk.
+        let recording = relay.clone();
+        tokio::spawn(async move { round.finish(&recording).await });
         let next = relay.streams.next_deadline().map_or(TICK, |deadline| deadline.since(relay.clock.now()));
         // A stream that opens meanwhile with a nearer deadline is seen at the next tick at the latest.
         tokio::time::sleep(next.clamp(Duration::from_millis(1), TICK)).await;
     }
 }
 
-async fn recheck_due(relay: &Relay) {
+/// One decision for all that ask the same.
+async fn judge(relay: &Relay, streams: Vec<Arc<Stream>>) -> Round {
     let mut round = Round::new();
-    {
-        let _one_at_a_time = relay.streams.round().await;
-        judge(relay, relay.streams.due(relay.clock.now()), &mut round).await;
+    let mut asking: HashMap<Question, Vec<Arc<Stream>>> = HashMap::new();
+    for stream in streams {
+        asking.entry(Question::of(&stream)).or_default().push(stream);
     }
-    // The answers stand; to record them nobody has to wait but the next deadline.
-    round.finish(relay).await;
-}
-
-async fn judge(relay: &Relay, streams: Vec<std::sync::Arc<crate::streams::Stream>>, round: &mut Round) {
-    for some in streams.chunks(SLICE) {
-        for stream in some {
-            round.judge(relay, stream);
+    for (number, streams) in (1_usize..).zip(asking.into_values()) {
+        round.judge(relay, streams);
+        if number.is_multiple_of(SLICE) {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
+    round
 }

@@ -91,13 +91,16 @@ pub async fn revoke(relay: &Arc<Relay>, target: Target, event: Event, by: &'stat
 
 async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Result<Receipt, Problem> {
     let at = relay.clock.now();
-    let one_at_a_time = relay.changes.lock().await;
-    change(&relay.snapshot, |revocations| {
-        revocations.insert(target.clone());
-    });
+    {
+        let _one_at_a_time = relay.changes.lock().await;
+        change(&relay.snapshot, |revocations| {
+            revocations.insert(target.clone());
+        });
+    }
     let round = reverify::begin(relay, &scope(&target)).await;
     let stored = relay.store.revoke(&target, at).await;
     let ended = stored.as_deref().unwrap_or_default();
+    let one_at_a_time = relay.changes.lock().await;
     change(&relay.snapshot, |revocations| {
         for session in ended {
             revocations.insert(Target::Session(session.clone()));

@@ -3,7 +3,7 @@
 use crate::clock::random;
 use crate::enroll::{check_registered, recorded, token_hash, token_kind, until};
 use crate::gate;
-use crate::reverify::reverify;
+use crate::reverify;
 use crate::service::Peer;
 use crate::state::Relay;
 use crate::store::Session;
@@ -15,7 +15,6 @@ use postern_relay_core::access::PostureReport;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::provider::{Identity, TokenKind};
-use postern_relay_core::registry::Scope;
 use postern_relay_core::token::{SessionGrant, TokenError};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
@@ -37,7 +36,7 @@ pub async fn exchange(peer: &Peer, form: &[u8]) -> Result<SessionResponse, Probl
     }
     gate::issued(relay, device, &response.access_token);
     // What lives goes by the new token from now on: by its groups, and out of hold if it was that.
-    reverify(relay, &Scope::Session(response.session.clone())).await;
+    reverify::soon(relay, &response.session);
     Ok(response)
 }
 

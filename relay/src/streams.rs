@@ -4,8 +4,9 @@ mod connections;
 
 pub use connections::LiveConnection;
 
-use crate::reverify::Tally;
+use crate::reverify::{Pace, Tally};
 use crate::transport::{Cut, Use, Valve};
+use crate::upstream::Slot;
 use connections::Connections;
 use parking_lot::{Mutex, MutexGuard};
 use postern_protocol::{AppName, Code, DeviceId, SessionId, Timestamp};
@@ -62,7 +63,8 @@ struct Shared {
     hasher: RandomState,
     next: AtomicU64,
     connections: Connections,
-    rounds: tokio::sync::Mutex<()>,
+    turns: [Mutex<()>; SHARDS],
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +90,8 @@ impl Default for Shared {
             hasher: RandomState::new(),
             next: AtomicU64::new(0),
             connections: Connections::default(),
-            rounds: tokio::sync::Mutex::default(),
+            turns: std::array::from_fn(|_| Mutex::default()),
+            pace: Pace::default(),
         }
     }
 }
@@ -98,6 +101,7 @@ impl Default for Shared {
 pub struct Live {
     stream: Arc<Stream>,
     shared: Arc<Shared>,
+    place: OnceLock<Slot>,
 }
 
 impl Registry {
@@ -135,7 +139,7 @@ impl Registry {
             this_use,
         });
         self.shared.shard(stream.session()).streams.insert(number, stream.clone(), deadline);
-        Live { stream, shared: self.shared.clone() }
+        Live { stream, shared: self.shared.clone(), place: OnceLock::new() }
     }
 
     /// The connections of devices.
@@ -148,7 +152,8 @@ impl Registry {
     pub fn note(&self, issued: Credentials) {
         let mut shard = self.shared.shard(issued.session.session());
         let newest = shard.sessions.entry(issued.session.session().clone()).or_insert_with(|| issued.clone());
-        if issued.session.expires() > newest.session.expires() {
+        // By issue and not by end: what is issued from one token of the provider may all end at the same moment.
+        if issued.session.issued_at() >= newest.session.issued_at() {
             *newest = issued;
         }
     }
@@ -161,9 +166,15 @@ impl Registry {
         noted.filter(|noted| noted.device.id() == stream.device.id()).unwrap_or_else(own)
     }
 
-    /// Held by a round of re-checks, so that an older one never overtakes a newer.
-    pub(crate) async fn round(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.shared.rounds.lock().await
+    /// Held while a session's streams are decided anew and the answer is carried out.
+    pub(crate) fn turn(&self, session: &SessionId) -> MutexGuard<'_, ()> {
+        #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+        self.shared.turns[self.shared.number(session)].lock()
+    }
+
+    /// How often sessions may have their streams decided anew.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.shared.pace
     }
 
     /// The streams of `scope`.
@@ -195,6 +206,7 @@ impl Registry {
 
     /// Ends connections whose certificate has ended, forgets tokens that have.
     pub(crate) fn tidy(&self, now: Timestamp) {
+        self.shared.pace.tidy();
         self.shared.connections.cut(Code::CertificateExpired, |device| now > device.not_after());
         for shard in &self.shared.shards {
             shard.lock().sessions.retain(|_, issued| issued.session.expires() > now);
@@ -219,10 +231,14 @@ impl Registry {
 
 impl Shared {
     fn shard(&self, session: &SessionId) -> MutexGuard<'_, Shard> {
+        #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+        self.shards[self.number(session)].lock()
+    }
+
+    fn number(&self, session: &SessionId) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is as good as another")]
         let hash = self.hasher.hash_one(session) as usize;
-        #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
-        self.shards[hash % SHARDS].lock()
+        hash % SHARDS
     }
 }
 
@@ -310,6 +326,11 @@ impl Live {
     /// Resets the stream with `code` for what happened to it.
     pub fn fail(&self, code: Code) {
         self.stream.cut.cut(self.stream.this_use, code);
+    }
+
+    /// Keeps the place at the upstream until the last of it has ended.
+    pub(crate) fn keep(&self, place: Slot) {
+        let _there_is_one_already = self.place.set(place);
     }
 
     /// Waits until the stream is cut.

@@ -4,15 +4,15 @@ use crate::state::Relay;
 use crate::streams::{Credentials, Stream};
 use postern_protocol::control::RelayEvent;
 use postern_protocol::{AppName, Code, DecisionId, SessionId, Timestamp};
-use postern_relay_core::access::{Action, Request, Snapshot, decide};
+use postern_relay_core::access::{Action, Denial, Request, Snapshot, decide};
 use postern_relay_core::app::OnLapse;
 use postern_relay_core::audit::{Event, Record};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// How long a round waits for what it cut.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,17 +34,23 @@ pub struct Cutback {
     pub unfinished: usize,
 }
 
+/// How many answers of one round that let streams go on are recorded one by one. Nobody is told of these.
+const RECORDED: usize = 256;
+
+/// How long the records of a round may take to be written.
+const WRITTEN: Duration = Duration::from_secs(2);
+
 /// A round under way.
 pub(crate) struct Round {
-    answers: HashMap<Question, Answer>,
-    streams: Vec<Arc<Stream>>,
+    answers: Vec<Answer>,
     tally: Arc<Tally>,
 }
 
-/// What makes two re-checks the same: of these and of the time the decision is a function.
+/// What makes two re-checks the same: of these, of what is newest in their session and of the time the decision is a
+/// function.
 #[derive(PartialEq, Eq, Hash)]
-struct Question {
-    /// The token and the device by address: they live in the answer.
+pub(super) struct Question {
+    /// The session by the token that opened the stream, and the device, by address: the streams keep both.
     session: usize,
     device: usize,
     app: AppName,
@@ -54,17 +60,17 @@ struct Question {
 }
 
 struct Answer {
-    credentials: Credentials,
-    asked: Request,
-    outcome: Result<Timestamp, Code>,
-    /// What the user is told besides the code: the policy author's reason and fix.
-    advice: (Option<String>, Option<String>),
+    session: SessionId,
+    app: AppName,
+    decision: DecisionId,
+    /// The new deadline, or what the user is told.
+    outcome: Result<Timestamp, Denial>,
     record: Record,
     cut: usize,
     held: Option<Timestamp>,
     holds: usize,
     resumed: usize,
-    kept: usize,
+    going_on: Vec<Arc<Stream>>,
 }
 
 /// Counts cut streams to their end.
@@ -102,63 +108,63 @@ impl Tally {
                 self.done.notified().await;
             }
         };
-        let _some_are_left = tokio::time::timeout(PATIENCE, all).await;
+        let _some_are_left = timeout(PATIENCE, all).await;
     }
 }
 
 impl Round {
     /// A round for a cause that comes now.
     pub(super) fn new() -> Self {
-        Self { answers: HashMap::new(), streams: Vec::new(), tally: Tally::new(Instant::now()) }
+        Self { answers: Vec::new(), tally: Tally::new(Instant::now()) }
     }
 
-    /// Decides `stream` anew and does what the answer says.
-    pub(super) fn judge(&mut self, relay: &Relay, stream: &Arc<Stream>) {
-        let credentials = relay.streams.newest(stream);
-        let snapshot = relay.snapshot.load_full();
-        let now = relay.clock.now();
-        let question = Question::new(&credentials, &stream.request);
-        let answer = self
-            .answers
-            .entry(question)
-            .or_insert_with(|| Answer::new(relay, credentials, &stream.request, &snapshot, now));
-        match answer.outcome {
-            Ok(deadline) => {
-                relay.streams.set_deadline(stream, deadline);
-                *if stream.resume() { &mut answer.resumed } else { &mut answer.kept } += 1;
-                self.streams.push(stream.clone());
-            }
-            Err(code) => match hold_until(stream, code, &snapshot, now) {
-                Some(until) => {
-                    relay.streams.set_deadline(stream, until);
-                    answer.held = Some(until);
-                    answer.holds += usize::from(stream.hold(now));
+    /// Decides `streams`, which ask the same, anew and does what the answer says.
+    pub(super) fn judge(&mut self, relay: &Relay, streams: Vec<Arc<Stream>>) {
+        let Some(first) = streams.first() else { return };
+        // What is read here is carried out before another round reads for this session: an older answer never
+        // overtakes a newer.
+        let _turn = relay.streams.turn(first.session.session());
+        let (snapshot, now) = (relay.snapshot.load_full(), relay.clock.now());
+        let mut answer = Answer::new(relay, first, &snapshot, now);
+        for stream in streams {
+            match &answer.outcome {
+                Ok(deadline) => {
+                    relay.streams.set_deadline(&stream, *deadline);
+                    answer.resumed += usize::from(stream.resume());
+                    answer.going_on.push(stream);
                 }
-                None => answer.cut += usize::from(stream.cut(code, &self.tally)),
-            },
+                Err(Denial { code, .. }) => match hold_until(&stream, *code, &snapshot, now) {
+                    Some(until) => {
+                        relay.streams.set_deadline(&stream, until);
+                        answer.held = Some(until);
+                        answer.holds += usize::from(stream.hold(now));
+                    }
+                    None => answer.cut += usize::from(stream.cut(*code, &self.tally)),
+                },
+            }
         }
+        self.answers.push(answer);
     }
 
     /// Writes the records, tells the sessions, waits for what was cut.
     pub(crate) async fn finish(self, relay: &Relay) -> Cutback {
-        let Self { answers, streams, tally } = self;
-        let answers: Vec<Answer> = answers.into_values().filter(Answer::did_something).collect();
+        let Self { answers, tally } = self;
         let mut result = Cutback::default();
         for answer in &answers {
             result.cut += answer.cut;
             result.held += answer.holds;
             result.resumed += answer.resumed;
-            result.kept += answer.kept;
+            result.kept += answer.going_on.len() - answer.resumed;
         }
-        let records: Vec<Record> = answers.iter().map(Answer::record).collect();
-        if !records.is_empty() && relay.audit.record_all(records).await.is_err() {
+        if written(relay, records(&answers, relay.clock.now())).await {
+            // After the record: a decision that somebody is told is in the log.
+            answers.iter().for_each(|answer| answer.tell(relay));
+        } else {
             // What cannot be recorded is not allowed. The cuts stand: they take nothing that needs a record.
-            for stream in &streams {
+            for stream in answers.iter().flat_map(|answer| &answer.going_on) {
                 result.cut += usize::from(stream.cut(Code::AuditUnavailable, &tally));
             }
         }
-        // After the record: a decision that somebody is told is in the log.
-        answers.iter().for_each(|answer| answer.tell(relay));
         tally.wait().await;
         result.slowest = Duration::from_nanos(tally.slowest.load(Ordering::SeqCst));
         result.unfinished = tally.open.load(Ordering::SeqCst);
@@ -166,11 +172,44 @@ impl Round {
     }
 }
 
+async fn written(relay: &Relay, records: Vec<Record>) -> bool {
+    records.is_empty() || matches!(timeout(WRITTEN, relay.audit.record_all(records)).await, Ok(Ok(())))
+}
+
+/// One record for each answer that changed something, and for each of the first that did not; the others are counted.
+fn records(answers: &[Answer], now: Timestamp) -> Vec<Record> {
+    let (mut records, mut recorded, mut decisions, mut streams) = (Vec::new(), 0, 0, 0);
+    for answer in answers {
+        let of = |event, streams| Record { event, streams: Some(streams), ..answer.record.clone() };
+        if answer.cut > 0 {
+            records.push(of(Event::StreamCut, answer.cut));
+        }
+        if answer.holds > 0 {
+            records.push(of(Event::StreamHeld, answer.holds));
+        }
+        match answer.going_on.len() {
+            0 => {}
+            going_on if recorded < RECORDED => {
+                recorded += 1;
+                records.push(of(Event::Decision, going_on));
+            }
+            going_on => (decisions, streams) = (decisions + 1, streams + going_on),
+        }
+    }
+    if decisions > 0 {
+        let detail = format!("{decisions} more decisions of this round let {streams} live streams go on");
+        records.push(Record::event(Event::Summary, now).detail(detail));
+    }
+    records
+}
+
 impl Question {
-    fn new(credentials: &Credentials, request: &Request) -> Self {
+    /// What `stream` asks whenever it is decided anew.
+    pub(super) fn of(stream: &Stream) -> Self {
+        let request = &stream.request;
         Self {
-            session: Arc::as_ptr(&credentials.session).addr(),
-            device: Arc::as_ptr(&credentials.device).addr(),
+            session: Arc::as_ptr(&stream.session).addr(),
+            device: Arc::as_ptr(&stream.device).addr(),
             app: request.app.clone(),
             action: request.action.clone(),
             host: request.host.clone(),
@@ -180,54 +219,39 @@ impl Question {
 }
 
 impl Answer {
-    fn new(relay: &Relay, credentials: Credentials, request: &Request, snapshot: &Snapshot, now: Timestamp) -> Self {
-        let posture = relay.postures.get(credentials.session.session());
-        let asked = Request { id: relay.clock.decision_id(), within_rate: true, posture, ..request.clone() };
-        let decision = decide(&credentials.device, &credentials.session, &asked, snapshot, now);
-        let record = Record::decision(&credentials.device, &credentials.session, &asked, &decision, now);
-        let (outcome, advice) = match decision.outcome {
-            Ok(permit) => (Ok(permit.deadline()), (None, None)),
-            Err(denial) => (Err(denial.code), (denial.reason, denial.fix)),
-        };
-        Self { credentials, asked, outcome, advice, record, cut: 0, held: None, holds: 0, resumed: 0, kept: 0 }
+    fn new(relay: &Relay, stream: &Stream, snapshot: &Snapshot, now: Timestamp) -> Self {
+        let Credentials { session, device } = relay.streams.newest(stream);
+        let (decision, posture) = (relay.clock.decision_id(), relay.postures.get(session.session()));
+        let asked = Request { id: decision.clone(), within_rate: true, posture, ..stream.request.clone() };
+        let decided = decide(&device, &session, &asked, snapshot, now);
+        Self {
+            session: session.session().clone(),
+            app: asked.app.clone(),
+            decision,
+            record: Record::decision(&device, &session, &asked, &decided, now),
+            outcome: decided.outcome.map(|permit| permit.deadline()),
+            cut: 0,
+            held: None,
+            holds: 0,
+            resumed: 0,
+            going_on: Vec::new(),
+        }
     }
 
     fn tell(&self, relay: &Relay) {
-        let (app, decision): (AppName, DecisionId) = (self.asked.app.clone(), self.asked.id.clone());
-        let (reason, fix) = self.advice.clone();
-        let session: &SessionId = self.credentials.session.session();
-        if let (Err(code), true) = (self.outcome, self.cut > 0) {
-            relay.events.send(
-                session,
-                RelayEvent::Cut {
-                    app: app.clone(),
-                    decision: decision.clone(),
-                    code,
-                    reason: reason.clone(),
-                    fix: fix.clone(),
-                },
-            );
-        }
-        if let (Err(code), Some(until), true) = (self.outcome, self.held, self.holds > 0) {
-            relay.events.send(session, RelayEvent::Held { app: app.clone(), decision, code, until, reason, fix });
-        }
+        let told = |event| relay.events.send(&self.session, event);
+        let (app, decision) = (self.app.clone(), self.decision.clone());
         if self.resumed > 0 {
-            relay.events.send(session, RelayEvent::Resumed { app });
+            told(RelayEvent::Resumed { app: app.clone() });
         }
-    }
-
-    /// Did it change or confirm anything?
-    fn did_something(&self) -> bool {
-        self.cut + self.holds + self.resumed + self.kept > 0
-    }
-
-    fn record(&self) -> Record {
-        let (event, streams) = match (self.cut, self.holds) {
-            (0, 0) => (Event::Decision, self.resumed + self.kept),
-            (0, held) => (Event::StreamHeld, held),
-            (cut, _) => (Event::StreamCut, cut),
-        };
-        Record { event, streams: Some(streams), ..self.record.clone() }
+        let Err(Denial { code, reason, fix }) = self.outcome.clone() else { return };
+        if let Some(until) = self.held.filter(|_| self.holds > 0) {
+            let (app, decision, reason, fix) = (app.clone(), decision.clone(), reason.clone(), fix.clone());
+            told(RelayEvent::Held { app, decision, code, until, reason, fix });
+        }
+        if self.cut > 0 {
+            told(RelayEvent::Cut { app, decision, code, reason, fix });
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Bodies on their way: counted, without trailers, and never longer alive than the stream they belong to.
 
-use super::Slot;
 use crate::body::BoxError;
-use crate::streams::{Live, Stream};
+use crate::streams::Live;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use postern_protocol::Code;
@@ -14,12 +13,13 @@ use std::task::{Context, Poll, ready};
 /// A request's body, from device to upstream. Trailers end here: they could carry an identity that nobody
 /// gave (A44), and no app needs them of a browser.
 #[derive(Debug)]
-pub(crate) struct Upload(Option<(Incoming, Arc<Stream>)>);
+pub(crate) struct Upload(Option<(Incoming, Arc<Live>)>);
 
 impl Upload {
-    /// The body of a request on `stream`.
-    pub(crate) fn new(body: Incoming, stream: Arc<Stream>) -> Self {
-        Self((!body.is_end_stream()).then_some((body, stream)))
+    /// The body of the request that `live` is filed for. An app may answer before it has read it: until its end the
+    /// stream lives and can be cut.
+    pub(crate) fn new(body: Incoming, live: Arc<Live>) -> Self {
+        Self((!body.is_end_stream()).then_some((body, live)))
     }
 
     /// No body.
@@ -33,12 +33,12 @@ impl Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some((body, stream)) = &mut self.0 else { return Poll::Ready(None) };
+        let Some((body, live)) = &mut self.0 else { return Poll::Ready(None) };
         let frame = ready!(poll_data(body, cx));
         match &frame {
-            Some(Ok(data)) => stream.count_sent(data.len()),
-            Some(Err(_)) => stream.upload_broken.store(true, Ordering::Relaxed),
-            None => {}
+            Some(Ok(data)) => live.stream().count_sent(data.len()),
+            Some(Err(_)) => live.stream().upload_broken.store(true, Ordering::Relaxed),
+            None => self.0 = None,
         }
         Poll::Ready(frame.map(|data| data.map(Frame::data)))
     }
@@ -56,14 +56,13 @@ impl Body for Upload {
 #[derive(Debug)]
 pub(crate) struct Download {
     body: Incoming,
-    live: Live,
-    _slot: Slot,
+    live: Arc<Live>,
 }
 
 impl Download {
     /// The body of the answer to the request that `live` is filed for.
-    pub(crate) fn new(body: Incoming, live: Live, slot: Slot) -> Self {
-        Self { body, live, _slot: slot }
+    pub(crate) fn new(body: Incoming, live: Arc<Live>) -> Self {
+        Self { body, live }
     }
 }
 

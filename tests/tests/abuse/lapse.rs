@@ -36,7 +36,7 @@ impl Open {
     }
 
     /// Both directions end with `code`, and the app's socket with them.
-    async fn is_cut(mut self, code: u32) {
+    async fn ends_with(mut self, code: u32) {
         let code = VarInt::from_u32(code);
         let down = within(SHORT, "the stream is reset", self.recv.read(&mut [0; 1])).await;
         let up = within(SHORT, "the stream is stopped", self.send.stopped()).await;
@@ -88,7 +88,7 @@ async fn a52_a_revocation_in_mid_stream_cuts_both_directions_within_the_bound() 
             let closed = within(SHORT, "the connection ends", quic.connection.closed()).await;
             assert!(closed.to_string().contains("device_revoked"), "{closed}");
         } else {
-            open.is_cut(code).await;
+            open.ends_with(code).await;
         }
     }
     let undisturbed = tokio::time::timeout(Duration::from_millis(100), spared.recv.read(&mut [0; 1])).await;
@@ -144,7 +144,7 @@ async fn a53_a_stream_ends_with_its_session() {
     let (device, quic) = site.signed_in("ada").await;
     let issued = std::time::Instant::now();
     let open = Open::new(&device, &quic, &listener).await;
-    open.is_cut(TOKEN_EXPIRED).await;
+    open.ends_with(TOKEN_EXPIRED).await;
     let lived = issued.elapsed();
     assert!(lived < Duration::from_secs(3 + 2), "cut at its end, not {lived:?} after it was issued");
     let record = site.relay.audited("the cut", |record| record["event"] == "stream_cut").await;
