@@ -244,7 +244,7 @@ impl Answer {
         if self.resumed > 0 {
             told(RelayEvent::Resumed { app: app.clone() });
         }
-        let Err(Denial { code, reason, fix }) = self.outcome.clone() else { return };
+        let Err(Denial { code, reason, fix, .. }) = self.outcome.clone() else { return };
         if let Some(until) = self.held.filter(|_| self.holds > 0) {
             let (app, decision, reason, fix) = (app.clone(), decision.clone(), reason.clone(), fix.clone());
             told(RelayEvent::Held { app, decision, code, until, reason, fix });
