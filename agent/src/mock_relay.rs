@@ -253,5 +253,5 @@ pub(crate) fn access(uplink: Arc<Uplink>) -> Access {
 pub(crate) fn entry(name: &str, kind: AppKind) -> AppEntry {
     let port = (kind == AppKind::Tcp).then_some(5432);
     let name = name.parse().unwrap();
-    AppEntry { name, kind, description: String::new(), port, allowed: true, reason: None, fix: None }
+    AppEntry { name, kind, description: String::new(), port, allowed: true, reason: None, fix: None, step_up: None }
 }

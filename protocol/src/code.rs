@@ -153,6 +153,8 @@ codes! {
         "There is no such app"; "See the list of apps; ask your administrator if one is missing.";
     PostureStale 203 "posture_stale" 403 Device AfterRenewal DENIED;
         "The device's state was not reported lately"; "Let the agent report again; restart it if this stays.";
+    StepUpRequired 204 "step_up_required" 407 User AfterSignIn DENIED;
+        "A fresh or stronger sign-in is asked for"; "Sign in once more when you are asked to; what you opened then goes on.";
     DeviceNotCompliant 205 "device_not_compliant" 403 Device Later DENIED;
         "The device does not meet your organisation's rules"; "Bring the device into order as your administrator asks; access returns by itself.";
 

@@ -3,6 +3,7 @@
 use crate::binding::Salt;
 use crate::code::Code;
 use crate::id::{AppName, DecisionId, DeviceId, SessionId};
+use crate::problem::StepUp;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -208,6 +209,9 @@ pub struct AppEntry {
     /// If not: what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// If only a fresher or stronger sign-in is missing: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<StepUp>,
 }
 
 /// One line of `GET /events`.

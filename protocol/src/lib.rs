@@ -16,7 +16,7 @@ pub mod time;
 
 pub use code::{Code, Fault, Retry};
 pub use id::{AppName, DecisionId, DeviceId, SessionId};
-pub use problem::Problem;
+pub use problem::{Problem, StepUp};
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use time::Timestamp;
 

@@ -31,6 +31,20 @@ pub struct Problem {
     /// What the user can do: the policy author's words (`@fix`), else the code's own advice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// What sign-in would do, where the code is `step_up_required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<Box<StepUp>>,
+}
+
+/// The sign-in that a refusal asks for (RFC 9470 §3): a fresh one, or one of a certain strength, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepUp {
+    /// Most seconds since the person proved themself: `max_age` of the next authorization request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
+    /// Authentication context classes, any of which will do, the preferred first, with spaces between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr_values: Option<String>,
 }
 
 impl Problem {
@@ -45,6 +59,7 @@ impl Problem {
             decision: None,
             reason: None,
             fix: Some(code.fix().into()),
+            step_up: None,
         }
     }
 
@@ -67,6 +82,13 @@ impl Problem {
     pub fn advice(mut self, reason: Option<String>, fix: Option<String>) -> Self {
         self.reason = reason.or(self.reason);
         self.fix = fix.or(self.fix);
+        self
+    }
+
+    /// With the sign-in that is asked for, if one is.
+    #[must_use]
+    pub fn step_up(mut self, step_up: Option<StepUp>) -> Self {
+        self.step_up = step_up.map(Box::new);
         self
     }
 
@@ -124,7 +146,10 @@ mod tests {
         assert_eq!(json["type"], "urn:postern:error:policy_denied");
         assert_eq!(json["status"], 403);
         assert_eq!(json["code"], "policy_denied");
-        assert!(json.get("decision").is_none());
+        assert!(json.get("decision").is_none() && json.get("step_up").is_none());
+        let asked = StepUp { max_age: Some(300), acr_values: None };
+        let json = serde_json::to_value(Problem::new(Code::StepUpRequired).step_up(Some(asked))).unwrap();
+        assert_eq!((&json["status"], &json["step_up"]), (&407.into(), &serde_json::json!({ "max_age": 300 })));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::body::{self, Body};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use postern_protocol::problem::MEDIA_TYPE;
-use postern_protocol::{Code, Problem, Retry, headers};
+use postern_protocol::{Code, Problem, Retry, StepUp, headers};
 
 /// The name this relay has in `Proxy-Status`.
 pub const PROXY_NAME: &str = "postern-relay";
@@ -28,12 +28,27 @@ pub fn response(problem: &Problem) -> Response<Body> {
         headers.insert(HeaderName::from_static(headers::DECISION), decision);
     }
     if problem.code.status() == 407 {
-        headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        headers.insert(PROXY_AUTHENTICATE, challenge(problem));
     }
     if problem.code.retry() == Retry::Later && matches!(problem.code.status(), 429 | 503) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// What the session token lacks (RFC 6750 §3, and RFC 9470 §3 for a sign-in that is too old or too weak), said of the
+/// proxy's credential: `Proxy-Authenticate` is to 407 what `WWW-Authenticate` is to 401.
+fn challenge(problem: &Problem) -> HeaderValue {
+    let bare = HeaderValue::from_static("Bearer");
+    let Some(StepUp { max_age, acr_values }) = problem.step_up.as_deref() else { return bare };
+    let mut challenge = String::from("Bearer error=\"insufficient_user_authentication\"");
+    if let Some(age) = max_age {
+        challenge.push_str(&format!(", max_age=\"{age}\""));
+    }
+    if let Some(values) = acr_values {
+        challenge.push_str(&format!(", acr_values=\"{values}\""));
+    }
+    HeaderValue::try_from(challenge).unwrap_or(bare)
 }
 
 /// [`response`] of a bare code.
@@ -46,6 +61,20 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt as _;
     use postern_protocol::{DecisionId, Timestamp};
+
+    #[test]
+    fn a_step_up_is_challenged_as_rfc_9470_says() {
+        let challenge = |max_age, acr_values: Option<&str>| {
+            let asked = StepUp { max_age, acr_values: acr_values.map(String::from) };
+            let answer = response(&Problem::new(Code::StepUpRequired).step_up(Some(asked)));
+            assert_eq!(answer.status(), 407);
+            answer.headers()["proxy-authenticate"].to_str().unwrap().to_owned()
+        };
+        let error = "Bearer error=\"insufficient_user_authentication\"";
+        assert_eq!(challenge(Some(300), None), format!("{error}, max_age=\"300\""));
+        assert_eq!(challenge(None, Some("a b")), format!("{error}, acr_values=\"a b\""));
+        assert_eq!(challenge(Some(5), Some("a")), format!("{error}, max_age=\"5\", acr_values=\"a\""));
+    }
 
     #[tokio::test]
     async fn every_code_has_a_complete_answer() {

@@ -119,6 +119,7 @@ fn app(name: &str, kind: AppKind, local: &str, description: &str) -> LocalApp {
         allowed: true,
         reason: None,
         fix: None,
+        step_up: None,
     };
     LocalApp { entry, local: local.into(), problem: None }
 }

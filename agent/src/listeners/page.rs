@@ -180,6 +180,7 @@ mod tests {
             allowed: false,
             reason: Some(HOSTILE.into()),
             fix: Some(HOSTILE.into()),
+            step_up: None,
         };
         let app = LocalApp { entry, local: "http://wiki.localhost:1/".into(), problem: Some(told.clone()) };
         no_markup_of_others(&html(index(&[app], Some(&told))).await);

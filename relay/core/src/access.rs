@@ -2,8 +2,10 @@
 //!
 //! [`decide`] is pure, total and the only maker of a [`Permit`]. Admission and every later re-check call it.
 
+mod simulate;
 mod visible;
 
+pub use simulate::{Answer, Supposed, simulate, would};
 pub use visible::visible;
 
 use crate::app::{App, AppTable};
@@ -14,7 +16,7 @@ use crate::principal::PrincipalKey;
 use crate::revocation::Revocations;
 use crate::token::VerifiedSession;
 use postern_protocol::control::{AppKind, Posture};
-use postern_protocol::{AppName, Code, DecisionId, DeviceId, Problem, SessionId, Timestamp};
+use postern_protocol::{AppName, Code, DecisionId, DeviceId, Problem, SessionId, StepUp, Timestamp};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -111,18 +113,20 @@ pub struct Denial {
     pub reason: Option<String>,
     /// What to do, in the policy author's words.
     pub fix: Option<String>,
+    /// The sign-in that would mend it, where that is all that is missing.
+    pub step_up: Option<StepUp>,
 }
 
 impl Denial {
     /// As it travels; the decision is named once it is recorded.
     pub fn problem(&self) -> Problem {
-        Problem::new(self.code).advice(self.reason.clone(), self.fix.clone())
+        Problem::new(self.code).step_up(self.step_up.clone()).advice(self.reason.clone(), self.fix.clone())
     }
 }
 
 impl From<Code> for Denial {
     fn from(code: Code) -> Self {
-        Self { code, reason: None, fix: None }
+        Self { code, reason: None, fix: None, step_up: None }
     }
 }
 
@@ -247,7 +251,7 @@ fn judge(
         }
         (Err(code), false) => Err(code.into()),
         // Of a hidden app's state only those hear whom the policy would let in.
-        (Err(code), true) => Err(Refusal { conceal: policy().is_err(), ..code.into() }),
+        (Err(code), true) => Err(Refusal { conceal: policy().is_err_and(|refusal| refusal.conceal), ..code.into() }),
     }
 }
 
@@ -323,7 +327,8 @@ fn check_posture(request: &Request, snapshot: &Snapshot, now: Timestamp) -> Resu
     ends.filter(|ends| *ends > now).ok_or(Code::PostureStale)
 }
 
-/// Asks the policy once for each reading of the path; all must be allowed.
+/// Asks the policy once for each reading of the path; all must be allowed. A sign-in is asked for only if none is denied
+/// for another cause.
 fn check_policy(
     app: &App,
     paths: &[Cow<'_, str>],
@@ -332,15 +337,25 @@ fn check_policy(
     snapshot: &Snapshot,
     now: Timestamp,
 ) -> Result<Vec<String>, Refusal> {
-    let mut determining = Vec::new();
+    let (mut determining, mut asking) = (Vec::new(), None);
     for path in paths {
-        let Verdict { allowed, policies, reason, fix } =
+        let Verdict { allowed, policies, reason, fix, step_up, permitted } =
             snapshot.policy.ask(&app.name, &Facts { session, request, path, now });
-        if !allowed {
-            let denial = Denial { code: Code::PolicyDenied, reason, fix };
-            return Err(Refusal { denial, conceal: app.hidden, policies });
+        if allowed {
+            determining.extend(policies);
+            continue;
         }
-        determining.extend(policies);
+        let code = if step_up.is_some() { Code::StepUpRequired } else { Code::PolicyDenied };
+        // Whom a permit names may know of a hidden app: it opens to them once they have signed in anew.
+        let conceal = app.hidden && !(permitted && step_up.is_some());
+        let refusal = Refusal { denial: Denial { code, reason, fix, step_up }, conceal, policies };
+        if code == Code::PolicyDenied {
+            return Err(refusal);
+        }
+        asking.get_or_insert(refusal);
+    }
+    if let Some(refusal) = asking {
+        return Err(refusal);
     }
     determining.sort_unstable();
     determining.dedup();

@@ -5,11 +5,15 @@
 
 mod ascii;
 mod chain;
+mod context;
+mod entry;
 mod record;
 mod verify;
 
 pub use ascii::line as json_line;
 pub use chain::{Chain, ChainError, CheckpointKey, CheckpointSigner};
+pub use context::Context;
+pub use entry::{Entry, Replay};
 pub use record::{Event, Outcome, Record};
 pub use verify::{Broken, Checkpoint, Report, verify};
 

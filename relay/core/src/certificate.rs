@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
-/// A device whose certificate was verified. Only [`verify_device`] makes one.
+/// A device whose certificate was verified. Only [`verify_device`] makes one that leaves this crate.
 #[derive(Clone, Debug)]
 pub struct VerifiedDevice {
     id: DeviceId,
@@ -46,6 +46,12 @@ impl VerifiedDevice {
     /// Until when, inclusive (RFC 5280 §4.1.2.5).
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// One that nobody showed a certificate for, good at `now`: to simulate a decision. It must not leave this crate.
+    pub(crate) fn supposed(id: DeviceId, now: Timestamp) -> Self {
+        let (thumbprint, key_thumbprint) = ("supposed".to_owned(), "supposed".to_owned());
+        Self { id, thumbprint, key_thumbprint, not_before: now, not_after: now }
     }
 
     /// The first named check of every decision: is the certificate good now?

@@ -44,5 +44,8 @@ pub const MAX_POLICY_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes of one field of an audit record; what is longer is cut and marked.
 pub const MAX_AUDIT_FIELD_BYTES: usize = 1024;
 
+/// Most bytes of group names in one audit record: room for 200 of the length of a UUID. Of more, the rest is counted.
+pub const MAX_AUDIT_GROUPS_BYTES: usize = 8 * 1024;
+
 /// How far the clocks of provider, relay and device may lie apart.
 pub const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_secs(60);

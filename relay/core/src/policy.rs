@@ -5,6 +5,7 @@ mod context;
 mod entity;
 mod load;
 mod slice;
+mod step_up;
 mod uses;
 
 pub use load::PolicyFault;
@@ -15,7 +16,7 @@ pub(crate) use entity::Subject;
 use crate::access::Action;
 use crate::app::AppTable;
 use cedar_policy::{EntityUid, Request};
-use postern_protocol::AppName;
+use postern_protocol::{AppName, StepUp};
 use slice::{AppSlice, Slice};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,6 +40,10 @@ pub(crate) struct Verdict {
     /// What the refused requester is told, in the author's words where there are any.
     pub(crate) reason: Option<String>,
     pub(crate) fix: Option<String>,
+    /// Of a denial that a fresher or stronger sign-in would mend: which.
+    pub(crate) step_up: Option<StepUp>,
+    /// Does a permit match? Of a denial it is known only where a sign-in would mend it.
+    pub(crate) permitted: bool,
 }
 
 impl Policy {
@@ -92,7 +97,7 @@ fn ask(slice: &Slice, app: &AppSlice, action: EntityUid, facts: &Facts<'_>) -> O
     let context = context::build(facts, slice.uses())?;
     let request = Request::new(subject.uid().clone(), action, app.uid.clone(), context, None).ok()?;
     let entities = subject.entities().clone().add_entities([app.entity.clone()], None).ok()?;
-    Some(slice.ask(&request, &entities, subject))
+    Some(slice.ask(&request, &entities, facts))
 }
 
 impl Verdict {
@@ -103,6 +108,8 @@ impl Verdict {
             policies,
             reason: Some("A rule could not be evaluated, so nothing is allowed.".into()),
             fix: Some("Tell your administrator; the relay's audit log names the rule.".into()),
+            step_up: None,
+            permitted: false,
         }
     }
 }

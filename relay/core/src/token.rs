@@ -153,7 +153,7 @@ impl TokenVerifier {
     }
 }
 
-/// A session whose token was verified. Only [`TokenVerifier::verify`] makes one.
+/// A session whose token was verified. Only [`TokenVerifier::verify`] makes one that leaves this crate.
 ///
 /// It holds the policy's view of the principal, built once and used by every decision.
 #[derive(Clone, Debug)]
@@ -166,6 +166,13 @@ pub struct VerifiedSession {
 }
 
 impl VerifiedSession {
+    /// One that nobody showed a token for, good at `now`: to simulate a decision. It must not leave this crate.
+    pub(crate) fn supposed(grant: SessionGrant, now: Timestamp) -> Option<Self> {
+        let subject = Subject::new(&grant.principal, &grant.groups, &grant.device)?;
+        let expires = now.plus(Duration::from_secs(1));
+        Some(Self { subject, issued_at: now, not_before: now, expires, grant })
+    }
+
     /// All that the token says.
     pub fn grant(&self) -> &SessionGrant {
         &self.grant

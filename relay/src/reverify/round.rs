@@ -265,5 +265,5 @@ fn hold_until(stream: &Stream, code: Code, snapshot: &Snapshot, now: Timestamp) 
 
 /// Can the user, or the agent without them, set it right?
 fn is_mendable(code: Code) -> bool {
-    matches!(code, Code::TokenExpired | Code::PostureStale)
+    matches!(code, Code::TokenExpired | Code::StepUpRequired | Code::PostureStale)
 }

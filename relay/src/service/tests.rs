@@ -6,6 +6,7 @@ mod http;
 mod refusals;
 mod reverify;
 mod sharing;
+mod step_up;
 mod tcp;
 mod transport;
 mod upstreams;

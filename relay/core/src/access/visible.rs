@@ -44,6 +44,7 @@ fn probe(app: &App, source: IpAddr, posture: Option<Arc<PostureReport>>, now: Ti
 
 fn entry(app: &App, denial: Option<Denial>) -> AppEntry {
     let allowed = denial.is_none();
+    let step_up = denial.as_ref().and_then(|d| d.step_up.clone());
     let fix = denial.as_ref().map(|d| d.fix.clone().unwrap_or_else(|| d.code.fix().into()));
     let reason = denial.map(|d| d.reason.unwrap_or_else(|| d.code.summary().into()));
     AppEntry {
@@ -54,5 +55,6 @@ fn entry(app: &App, denial: Option<Denial>) -> AppEntry {
         allowed,
         reason,
         fix,
+        step_up,
     }
 }

@@ -1,16 +1,17 @@
 //! What is recorded: every decision, and every event that changes who may do what. Never a token, query or body.
 
+use super::context::Context;
 use crate::access::{Action, Decision, Request};
 use crate::certificate::VerifiedDevice;
 use crate::limits::MAX_AUDIT_FIELD_BYTES;
 use crate::principal::PrincipalKey;
 use crate::token::VerifiedSession;
-use postern_protocol::{Code, DecisionId, DeviceId, SessionId, Timestamp};
-use serde::{Serialize, Serializer};
+use postern_protocol::{Code, DecisionId, DeviceId, SessionId, StepUp, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::IpAddr;
 
 /// What kind of thing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A request was decided.
@@ -58,7 +59,7 @@ pub enum Event {
 }
 
 /// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Allowed, done.
@@ -119,6 +120,12 @@ pub struct Record {
     /// The determining policies by `@id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
+    /// The sign-in that the requester was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<StepUp>,
+    /// What a decision read of session and device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<Context>>,
     /// What else an auditor wants to know, never a secret.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded")]
     pub detail: Option<String>,
@@ -145,6 +152,8 @@ impl Record {
             source: None,
             streams: None,
             policies: Vec::new(),
+            step_up: None,
+            context: None,
             detail: None,
         }
     }
@@ -160,6 +169,8 @@ impl Record {
         let mut record = Self::event(Event::Decision, now).of_device(device.id()).of_session(session).asking(request);
         record.decision = Some(decision.id.clone());
         record.policies.clone_from(&decision.policies);
+        record.step_up = decision.outcome.as_ref().err().and_then(|denial| denial.step_up.clone());
+        record.context = Some(Box::new(Context::of(session.grant(), request)));
         match decision.cause {
             Some(code) => record.refused(code),
             None => record,
@@ -233,10 +244,20 @@ fn bounded<S: Serializer>(field: &Option<String>, serializer: S) -> Result<S::Ok
     }
     let end = (0..=MAX_AUDIT_FIELD_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let kept = text.get(..end).unwrap_or_default();
-    serializer.serialize_str(&format!("{kept}...[{} bytes cut]", text.len() - end))
+    serializer.serialize_str(&format!("{kept}...[{}{CUT}", text.len() - end))
 }
+
+/// How a field ends that was cut.
+pub(super) const CUT: &str = " bytes cut]";
 
 /// RFC 3339.
 pub(super) fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
+}
+
+/// The reverse of [`as_text`], to the millisecond.
+pub(super) fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let time = Timestamp::parse(&text).ok_or_else(|| serde::de::Error::custom("not a time of RFC 3339"))?;
+    Ok(Some(time))
 }

@@ -62,6 +62,66 @@ fn a_decision_is_one_line_of_json() {
     assert_eq!((denied.result, denied.code), (Outcome::Deny, Some(Code::PathAmbiguous)));
 }
 
+/// What the log says of a decision is all that it rested on: put before the same policy, it is decided the same.
+#[test]
+fn a_decision_can_be_judged_anew_from_its_record() {
+    use crate::access::{Request, simulate};
+    let rules = r#"
+        @id("staff") permit(principal in Group::"staff", action, resource)
+        when { context has acr && context.acr == "gold" && context.amr.contains("otp") && context has auth_age };
+        @id("disk") forbid(principal, action, resource)
+        unless { context has posture.disk_encrypted && context.posture.disk_encrypted && context.posture.age < 60 };
+        @id("fresh") @max_age("300") forbid(principal, action == Action::"request", resource)
+        when { context.path == "/fresh" } unless { context has auth_age && context.auth_age < 300 };"#;
+    let (device, snapshot) = (device(), fixture::snapshot(policy(rules)));
+    for (groups, acr, path, healthy) in [
+        (&["staff"][..], Some("gold"), "/", true),
+        (&["staff"], Some("gold"), "/", false),
+        (&["staff"], Some("gold"), "/fresh", true),
+        (&["staff"], None, "/", true),
+        (&[], Some("gold"), "/", true),
+    ] {
+        let mut grant = fixture::grant(&device, "alice", groups);
+        grant.acr = acr.map(String::from);
+        let session = fixture::session_signer().verifier().verify(&fixture::bearer(&grant)).unwrap();
+        let request =
+            Request { posture: healthy.then(|| fixture::posture(Duration::from_secs(30))), ..get("wiki", path) };
+        let decision = decide(&device, &session, &request, &snapshot, NOW);
+        let record = Record::decision(&device, &session, &request, &decision, NOW);
+        let (line, _) = Chain::genesis(&SIGNER.public()).append(&record);
+        let entry = Entry::read(&line).unwrap();
+        let Replay { who, request: again, at } = entry.replay().unwrap();
+        let answer = simulate(&who, &again, &snapshot, at).unwrap();
+        assert_eq!((answer.code, &answer.policies), (decision.cause, &decision.policies), "{line}");
+        assert_eq!(entry.step_up, answer.told.as_ref().and_then(|denial| denial.step_up.clone()));
+        assert_eq!(answer.told, decision.outcome.err());
+    }
+}
+
+#[test]
+fn a_record_that_was_cut_is_not_judged_anew() {
+    let device = device();
+    let many: Vec<String> = (0..400).map(|n| format!("{n:040}")).collect();
+    let groups: Vec<&str> = many.iter().map(String::as_str).collect();
+    let written = |groups: &[&str], path: &str| {
+        let (session, request) = (session(&device, "alice", groups), get("wiki", path));
+        let decision = decide(&device, &session, &request, &fixture::snapshot(policy("")), NOW);
+        let record = Record::decision(&device, &session, &request, &decision, NOW);
+        Chain::genesis(&SIGNER.public()).append(&record).0
+    };
+    let line = written(&groups, "/");
+    assert!(line.len() < 2 * crate::limits::MAX_AUDIT_GROUPS_BYTES, "{}", line.len());
+    let entry = Entry::read(&line).unwrap();
+    let context = entry.context.as_ref().unwrap();
+    assert_eq!((context.groups.len(), context.groups_cut), (204, 196));
+    assert!(entry.replay().is_err());
+    assert!(Entry::read(&written(&[], &format!("/{}", "x".repeat(2000)))).unwrap().replay().is_err());
+    assert!(Entry::read(&written(&["a"], "/")).unwrap().replay().is_ok());
+    let refused = Record::event(Event::Decision, NOW).refused(Code::TokenMissing);
+    assert!(Entry::read(&Chain::genesis(&SIGNER.public()).append(&refused).0).unwrap().replay().is_err());
+    assert!(Entry::read("{}").is_none());
+}
+
 #[test]
 fn a55_every_field_is_escaped_and_bounded() {
     let hostile = "\u{1b}[2J\r\n{\"seq\":1}\u{7f}\u{85}\u{9b}31m\u{202e}\u{2028}\u{feff}\u{1f600}\0\"\\";

@@ -2,8 +2,8 @@
 //!
 //! Statements are parsed one by one, so that a slip in the first does not hide those in the others.
 
-use super::SCHEMA;
 use super::uses::Uses;
+use super::{SCHEMA, step_up};
 use crate::app::AppTable;
 use crate::limits::MAX_POLICY_BYTES;
 use cedar_policy::{
@@ -11,6 +11,7 @@ use cedar_policy::{
     Validator,
 };
 use miette::Diagnostic;
+use postern_protocol::StepUp;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
@@ -37,6 +38,7 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
     pub(super) reason: Option<String>,
     pub(super) fix: Option<String>,
+    pub(super) step_up: Option<StepUp>,
     pub(super) uses: Uses,
 }
 
@@ -73,7 +75,8 @@ pub(super) fn rules(text: &str, apps: &AppTable) -> Result<Vec<Rule>, Vec<Policy
 fn rule(policy: &Policy) -> Rule {
     let note = |name: &str| policy.annotation(name).map(String::from);
     let id = PolicyId::new(policy.annotation("id").unwrap_or_default());
-    Rule { policy: policy.new_id(id), reason: note("reason"), fix: note("fix"), uses: Uses::of(policy) }
+    let (reason, fix, step_up) = (note("reason"), note("fix"), step_up::of(policy));
+    Rule { policy: policy.new_id(id), reason, fix, step_up, uses: Uses::of(policy) }
 }
 
 /// Where each statement stands: from its first character that is neither space nor comment to its semicolon.
@@ -175,8 +178,14 @@ impl Loader<'_> {
                             self.fault(range.start, message);
                         }
                     }
+                    _ if step_up::NAMES.contains(&name) => {
+                        if let Err(message) = step_up::check(name, value, &Uses::of(policy)) {
+                            self.fault(range.start, message);
+                        }
+                    }
                     _ => {
-                        let message = format!("@{name} is not known here: there are @id, @reason, @fix and @note");
+                        let known = "@id, @reason, @fix, @note, @max_age and @acr_values";
+                        let message = format!("@{name} is not known here: there are {known}");
                         self.fault(range.start, message);
                     }
                 }

@@ -3,17 +3,17 @@
 //! A rule is left out only where its scope, which Cedar evaluates first, cannot match. Cedar allows when
 //! some permit and no forbid is satisfied, so asking disjoint sets and joining the answers is asking them all.
 
-use super::Verdict;
 use super::entity::{Subject, app_entity, app_group_uid, app_uid, connect_action, request_action};
 use super::load::{PolicyFault, Rule};
 use super::uses::Uses;
+use super::{Facts, Verdict, step_up};
 use crate::access::Action;
 use crate::app::{App, AppTable};
 use cedar_policy::{
-    ActionConstraint, AuthorizationError, Authorizer, Effect, Entities, Entity, EntityUid, PolicyId, PolicySet,
-    PrincipalConstraint, Request, ResourceConstraint,
+    ActionConstraint, AuthorizationError, Authorizer, Decision, Effect, Entities, Entity, EntityUid, PolicyId,
+    PolicySet, PrincipalConstraint, Request, ResourceConstraint,
 };
-use postern_protocol::AppName;
+use postern_protocol::{AppName, StepUp};
 use std::collections::HashMap;
 
 /// What concerns one app.
@@ -48,6 +48,8 @@ pub(super) struct Slice {
     advice: Vec<Advice>,
     /// Where each rule stands in the text.
     order: HashMap<PolicyId, usize>,
+    /// What the forbids among them ask of a sign-in.
+    step_ups: HashMap<PolicyId, StepUp>,
 }
 
 /// What to tell whoever lacks a permit.
@@ -56,6 +58,7 @@ struct Advice {
     scope: Option<EntityUid>,
     reason: Option<String>,
     fix: Option<String>,
+    step_up: Option<StepUp>,
 }
 
 /// The slices of every app.
@@ -85,8 +88,11 @@ impl Slice {
             set.add(rule.policy.clone()).map_err(|error| error.to_string())?;
             slice.uses.join(&rule.uses);
             slice.order.insert(rule.policy.id().clone(), order);
-            if rule.is_permit() && (rule.reason.is_some() || rule.fix.is_some()) {
-                advice.push((distance, Advice { scope, reason: rule.reason.clone(), fix: rule.fix.clone() }));
+            if rule.is_permit() && (rule.reason.is_some() || rule.fix.is_some() || rule.step_up.is_some()) {
+                let (reason, fix, step_up) = (rule.reason.clone(), rule.fix.clone(), rule.step_up.clone());
+                advice.push((distance, Advice { scope, reason, fix, step_up }));
+            } else if let Some(step_up) = &rule.step_up {
+                slice.step_ups.insert(rule.policy.id().clone(), step_up.clone());
             }
         }
         advice.sort_by_key(|(distance, _)| *distance);
@@ -100,7 +106,8 @@ impl Slice {
     }
 
     /// Cedar's answer over all rules of the slice.
-    pub(super) fn ask(&self, request: &Request, entities: &Entities, subject: &Subject) -> Verdict {
+    pub(super) fn ask(&self, request: &Request, entities: &Entities, facts: &Facts<'_>) -> Verdict {
+        let subject = facts.session.subject();
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
         for set in self.sets(subject) {
             let response = Authorizer::new().is_authorized(request, set, entities);
@@ -121,8 +128,11 @@ impl Slice {
         }
         match (forbids.is_empty(), permits.is_empty()) {
             (true, false) => self.allowed(permits),
-            (true, true) => self.unpermitted(subject),
-            (false, _) => self.forbidden(forbids),
+            (true, true) => self.unpermitted(facts),
+            (false, _) => {
+                let permitted = || !permits.is_empty() || self.permitted_without(&forbids, request, entities, subject);
+                self.forbidden(&forbids, permitted, facts)
+            }
         }
     }
 
@@ -133,34 +143,69 @@ impl Slice {
 
     fn allowed(&self, permits: Vec<(&PolicySet, PolicyId)>) -> Verdict {
         let policies = self.sorted(permits).into_iter().map(|(_, id)| id.to_string()).collect();
-        Verdict { allowed: true, policies, reason: None, fix: None }
+        Verdict { allowed: true, policies, reason: None, fix: None, step_up: None, permitted: true }
     }
 
-    /// The first forbid with something to say speaks.
-    fn forbidden(&self, forbids: Vec<(&PolicySet, PolicyId)>) -> Verdict {
-        let forbids = self.sorted(forbids);
+    /// The first forbid with something to say speaks. A new sign-in is asked for only where it lets the person in, as
+    /// far as that can be told: each forbid must ask for one that the session lacks, and so must what is left without them.
+    fn forbidden(
+        &self,
+        forbids: &[(&PolicySet, PolicyId)],
+        permitted: impl FnOnce() -> bool,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        let forbids = self.sorted(forbids.to_vec());
+        let asked: Option<Vec<StepUp>> = forbids.iter().map(|(_, id)| lacking(self.step_ups.get(id)?, facts)).collect();
+        let permitted = asked.is_some() && permitted();
+        let rest = if permitted { Some(None) } else { self.unpermitted(facts).step_up.map(Some) };
+        let step_up = asked.zip(rest).and_then(|(asked, rest)| asked.into_iter().chain(rest).reduce(step_up::join));
         let note = |set: &PolicySet, id: &PolicyId, name| set.annotation(id, name).map(String::from);
         let notes = forbids.iter().map(|(set, id)| (note(set, id, "reason"), note(set, id, "fix")));
         let (reason, fix) = notes.into_iter().find(|(r, f)| r.is_some() || f.is_some()).unwrap_or_default();
         let policies = forbids.into_iter().map(|(_, id)| id.to_string()).collect();
         let reason = reason.or_else(|| Some("A rule forbids this.".into()));
-        Verdict { allowed: false, policies, reason, fix }
+        Verdict { allowed: false, policies, reason, fix, step_up, permitted }
+    }
+
+    /// Would a permit match if these forbids were not there? Cedar names the permits of an allow only.
+    fn permitted_without(
+        &self,
+        forbids: &[(&PolicySet, PolicyId)],
+        request: &Request,
+        entities: &Entities,
+        subject: &Subject,
+    ) -> bool {
+        self.sets(subject).any(|set| {
+            let mut without = set.clone();
+            for (_, id) in forbids {
+                let _stands_in_another_set = without.remove_static(id.clone());
+            }
+            Authorizer::new().is_authorized(request, &without, entities).decision() == Decision::Allow
+        })
     }
 
     /// A permit's own advice: of one whose scope fits the principal if there is such, for then only its conditions failed.
-    fn unpermitted(&self, subject: &Subject) -> Verdict {
+    fn unpermitted(&self, facts: &Facts<'_>) -> Verdict {
+        let subject = facts.session.subject();
         let fits = |advice: &&Advice| advice.scope.as_ref().is_none_or(|uid| subject.is_in(uid));
-        let advice = self.advice.iter().find(fits).or(self.advice.first());
+        let fitting = self.advice.iter().find(fits);
+        let step_up = fitting.and_then(|advice| lacking(advice.step_up.as_ref()?, facts));
+        let advice = fitting.or(self.advice.first());
         let reason = advice.and_then(|advice| advice.reason.clone());
         let fix = advice.and_then(|advice| advice.fix.clone());
         let reason = reason.or_else(|| Some("No rule allows this.".into()));
-        Verdict { allowed: false, policies: Vec::new(), reason, fix }
+        Verdict { allowed: false, policies: Vec::new(), reason, fix, step_up, permitted: false }
     }
 
     fn sorted<'a>(&self, mut found: Vec<(&'a PolicySet, PolicyId)>) -> Vec<(&'a PolicySet, PolicyId)> {
         found.sort_by_key(|(_, id)| self.order.get(id).copied());
         found
     }
+}
+
+/// What is asked for, if the session lacks it.
+fn lacking(asked: &StepUp, facts: &Facts<'_>) -> Option<StepUp> {
+    step_up::unmet(asked, facts.session.grant(), facts.now).then(|| asked.clone())
 }
 
 fn effect(set: &PolicySet, id: &PolicyId) -> Option<Effect> {

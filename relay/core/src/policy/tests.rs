@@ -60,6 +60,10 @@ permit(principal, action, resource);
 @id("j") permit(principal, action == Action::"connect", resource) when { context.auth_age < 5 };
 @id("k") forbid(principal, action, resource) when { false };
 @id("no spaces") permit(principal, action, resource);
+@id("s1") @max_age("300") forbid(principal, action, resource) when { context.host == "x" };
+@id("s2") @max_age("0") forbid(principal, action, resource) unless { context has auth_age && context.auth_age < 5 };
+@id("s3") @acr_values("a  b") forbid(principal, action, resource) unless { context has acr && context.acr == "a" };
+@id("s4") @acr_values("a") forbid(principal, action, resource) unless { context has auth_age && context.auth_age < 5 };
 @id("m") permit(principal, action, resource)"#;
     let found = faults(text);
     let shown = format!("{found:#?}");
@@ -83,7 +87,11 @@ permit(principal, action, resource);
     at(13, 74, "auth_age");
     at(14, 1, "impossible");
     at(15, 1, "@id");
-    at(16, 45, "unexpected end of input");
+    at(16, 1, "does not look at context.auth_age");
+    at(17, 1, "whole number of seconds from 1");
+    at(18, 1, "with one space between");
+    at(19, 1, "does not look at context.acr");
+    at(20, 45, "unexpected end of input");
     assert_eq!(found.iter().filter(|fault| fault.0 == 1 || fault.2.contains("for policy")).count(), 0, "{shown}");
 }
 
@@ -166,6 +174,32 @@ fn advice_comes_from_the_permit_that_fits_best() {
     assert_eq!(asked(&policy, &session(&device, "a", &["c"]), &get("wiki", "/2"), "/2").policies, ["no1", "no2"]);
     let silent = load("@id(\"a\") permit(principal in Group::\"x\", action, resource);").unwrap();
     assert!(asked(&silent, &session(&device, "a", &[]), &get("wiki", "/"), "/").reason.is_some());
+}
+
+#[test]
+fn step_up_annotations_are_bounded() {
+    let fresh = "unless { context has auth_age && context.auth_age < 5 }";
+    let strong = "unless { context has acr && context.acr == \"a\" }";
+    let many = vec!["a"; 17].join(" ");
+    for (name, value, condition, good) in [
+        ("max_age", "1", fresh, true),
+        ("max_age", "31622400", fresh, true),
+        ("max_age", "31622401", fresh, false),
+        ("max_age", "+5", fresh, false),
+        ("max_age", "5m", fresh, false),
+        ("max_age", "", fresh, false),
+        ("max_age", "5", "when { context == context }", true),
+        ("acr_values", "urn:example:gold phr", strong, true),
+        ("acr_values", "", strong, false),
+        ("acr_values", " a", strong, false),
+        ("acr_values", "a\u{e9}", strong, false),
+        ("acr_values", "a\\\"b", strong, false),
+        ("acr_values", many.as_str(), strong, false),
+        ("acr_values", "a", "when { context == context }", true),
+    ] {
+        let text = format!("@id(\"a\") @{name}(\"{value}\") forbid(principal, action, resource) {condition};");
+        assert_eq!(load(&text).is_ok(), good, "{text}");
+    }
 }
 
 #[test]
