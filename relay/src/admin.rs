@@ -1,6 +1,7 @@
 //! The admin socket: how `postern-relay revoke` reaches the running relay. Only the relay's own user and root may.
 
 use crate::body::{self, Body};
+use crate::policy_diff::{self, LiveDiff};
 use crate::refusal;
 use crate::revoke::{self, Named, Receipt};
 use crate::state::Relay;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem};
 use postern_relay_core::audit::Event;
+use postern_relay_core::limits::MAX_POLICY_BYTES;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -25,9 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Name of the socket in the state directory.
 pub const SOCKET: &str = "admin.sock";
 
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
 const REVOKE: &str = "/revoke";
 const RESTORE: &str = "/restore";
 const ROTATE: &str = "/rotate";
+const POLICY_DIFF: &str = "/policy/diff";
 
 /// Answer of a restoration.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -112,6 +118,7 @@ async fn answer(relay: &Arc<Relay>, request: Request<Incoming>) -> Response<Body
         (&Method::POST, REVOKE) => ordered(relay, request, false).await,
         (&Method::POST, RESTORE) => ordered(relay, request, true).await,
         (&Method::POST, ROTATE) => rotated(relay).await,
+        (&Method::POST, POLICY_DIFF) => compared(relay, request).await,
         _ => Err(Problem::new(Code::NotFound)),
     };
     result.unwrap_or_else(|problem| refusal::response(&problem))
@@ -133,6 +140,24 @@ async fn ordered(relay: &Arc<Relay>, request: Request<Incoming>, restore: bool) 
 async fn rotated(relay: &Relay) -> Result<Response<Body>, Problem> {
     let kept = relay.audit.rotate().await.map_err(|why| Problem::new(Code::AuditUnavailable).detail(why))?;
     Ok(body::json(StatusCode::OK, &Rotated { kept }))
+}
+
+/// Reads a policy as a JSON text and says what it would change.
+async fn compared(relay: &Arc<Relay>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+    // Line ends and quotes take two bytes in JSON.
+    let bytes = body::collect(request.into_body(), 2 * MAX_POLICY_BYTES).await?;
+    let text: String = serde_json::from_slice(&bytes)
+        .map_err(|_| Problem::new(Code::RequestInvalid).detail("the body is no policy as a JSON text"))?;
+    let relay = relay.clone();
+    // It takes long enough to be in the way of requests.
+    let compared = tokio::task::spawn_blocking(move || policy_diff::diff(&relay, &text)).await;
+    let diff = compared.map_err(|error| Problem::new(Code::Internal).detail(error.to_string()))??;
+    Ok(body::json(StatusCode::OK, &diff))
+}
+
+/// Asks the relay that runs with this state directory what this policy would change for live streams. `None`: none runs.
+pub async fn policy_diff(state_dir: &Path, text: &str) -> Option<Result<LiveDiff, Problem>> {
+    order(state_dir, POLICY_DIFF, &text).await
 }
 
 /// Asks the relay that runs with this state directory to begin a new audit log. `None`: none runs.
@@ -174,7 +199,7 @@ async fn exchange<T: serde::de::DeserializeOwned>(
     let request = request.map_err(|error| broken(&error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|error| broken(&error.to_string()))?;
     let status = response.status();
-    let bytes = body::collect(response.into_body().map_err(Into::<body::BoxError>::into), MAX_CONTROL_BYTES).await?;
+    let bytes = body::collect(response.into_body().map_err(Into::<body::BoxError>::into), MAX_ANSWER).await?;
     driver.abort();
     if status == StatusCode::OK {
         serde_json::from_slice(&bytes).map_err(|error| broken(&error.to_string()))

@@ -3,6 +3,7 @@
 mod audit;
 mod listing;
 mod output;
+mod policy;
 mod revoke;
 
 use crate::clock::Clock;
@@ -11,6 +12,7 @@ use crate::store::StoreError;
 use crate::{init, serve};
 use clap::{Args, Parser, Subcommand};
 use output::Output;
+use policy::PolicyCommand;
 use postern_protocol::{Code, Problem};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -118,15 +120,6 @@ enum Restorable {
 }
 
 #[derive(Subcommand)]
-enum PolicyCommand {
-    /// Tell every mistake in a policy file, against the apps of the configuration
-    Check {
-        /// The file, instead of the configuration's
-        file: Option<PathBuf>,
-    },
-}
-
-#[derive(Subcommand)]
 enum AuditCommand {
     /// Prove that no line was changed, removed or put in; names the first that does not hold
     Verify {
@@ -213,7 +206,7 @@ fn run(common: &Common, command: Command, output: Output) -> Result<(), Failure>
         Command::Restore { what } => runtime()?.block_on(revoke::restore(&common.outline()?, what, output)),
         Command::Devices => runtime()?.block_on(listing::devices(&common.outline()?, output)),
         Command::Sessions { all } => runtime()?.block_on(listing::sessions(&common.outline()?, all, output)),
-        Command::Policy { command: PolicyCommand::Check { file } } => check_policy(common, file, output),
+        Command::Policy { command } => policy::run(common, command, output),
         Command::Audit { command: AuditCommand::Verify { file, key } } => {
             runtime()?.block_on(audit::verify(common, file, key, output))
         }
@@ -276,27 +269,6 @@ fn check(common: &Common, output: Output) -> Result<(), Failure> {
         Ok((config, _)) => {
             let (apps, policies) = (config.policy.apps().iter().count(), config.policy.len());
             output.checked(&[], &format!("{}: no mistakes; apps: {apps}, policies: {policies}", file.display()));
-            Ok(())
-        }
-        Err(faults) => {
-            output.checked(&faults, "");
-            output.note(&format!("{} to correct", output::count(faults.len(), "mistake")));
-            Err(Failure::Said)
-        }
-    }
-}
-
-fn check_policy(common: &Common, file: Option<PathBuf>, output: Output) -> Result<(), Failure> {
-    let outline = common.outline()?;
-    let unknown =
-        || advised(Code::ConfigInvalid, "the apps of the configuration have mistakes", "Run: postern-relay check");
-    let apps = outline.apps.ok_or_else(unknown)?;
-    let file = file.unwrap_or(outline.policy_file);
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| failed(Code::ConfigInvalid, format!("{}: {error}", file.display())))?;
-    match config::load_policy(&file, &text, apps) {
-        Ok(policy) => {
-            output.checked(&[], &format!("{}: no mistakes; policies: {}", file.display(), policy.len()));
             Ok(())
         }
         Err(faults) => {

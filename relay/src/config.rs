@@ -14,6 +14,7 @@ pub use checks::load_policy;
 pub use fault::Fault;
 pub(crate) use load::is_loopback;
 pub use load::{Outline, load, outline};
+pub(crate) use reader::{Found, Section, Source, duration};
 
 use postern_protocol::TrustDomain;
 use postern_relay_core::policy::Policy;
@@ -30,6 +31,10 @@ use url::Url;
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
+    /// Its text.
+    pub text: Arc<str>,
+    /// The state directory that was given instead of the file's.
+    pub state_override: Option<PathBuf>,
     /// The organisation's name, for people.
     pub organisation: String,
     /// The trust domain of device certificates.

@@ -11,7 +11,7 @@ use crate::server_tls::{self, Certificate};
 use crate::state::Relay;
 use crate::store::CHANGED_CLAIMS;
 use crate::transport::ResetKey;
-use crate::{log, public, transport};
+use crate::{log, public, reload, transport};
 use postern_protocol::control::CONTROL_AUTHORITY;
 use postern_protocol::{Code, Problem};
 use postern_relay_core::audit::Event;
@@ -231,6 +231,7 @@ async fn keep(upkeep: Upkeep, admin: AdminSocket, relay: Arc<Relay>) {
         server_tls::keep_issued(&device_certificate, &server_ca.issuer, &own_name, &relay.clock),
         public,
         tidy(&relay),
+        reload::watch(&relay),
     );
 }
 

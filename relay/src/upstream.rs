@@ -10,6 +10,7 @@ pub use share::Slot;
 pub(crate) use transfer::{Download, Upload};
 
 use crate::streams::Live;
+use arc_swap::ArcSwap;
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -19,7 +20,7 @@ use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use postern_protocol::{AppName, Code, MAX_HEADER_BYTES, Problem};
-use postern_relay_core::app::{Scheme, Upstream};
+use postern_relay_core::app::{AppTable, Scheme, Upstream};
 #[cfg(test)]
 use postern_relay_core::principal::PrincipalKey;
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -71,10 +72,16 @@ pub struct Answer {
 
 /// Connections to `http` apps, kept alive between requests.
 pub struct Pool {
+    /// Replaced whole when an app has gone, and with it all idle connections.
+    ways: ArcSwap<Ways>,
+    doors: Mutex<HashMap<AppName, Arc<Door>>>,
+}
+
+/// The clients that hold the connections.
+struct Ways {
     plain: Clients<HttpConnector>,
     /// Made when an `https` upstream is first used: a system without authorities is no obstacle before.
     tls: OnceLock<Option<Clients<HttpsConnector<HttpConnector>>>>,
-    doors: Mutex<HashMap<AppName, Arc<Door>>>,
 }
 
 /// The two ways to make a connection.
@@ -98,7 +105,18 @@ pub(crate) struct Door {
 impl Pool {
     /// Nothing is connected yet.
     pub fn new() -> Self {
-        Self { plain: clients(&connector()), tls: OnceLock::new(), doors: Mutex::default() }
+        Self { ways: ArcSwap::from_pointee(Ways::new()), doors: Mutex::default() }
+    }
+
+    /// Forgets the upstreams of apps that are not among these any more, or have another upstream now, with every idle
+    /// connection there. What is under way goes on.
+    pub(crate) fn keep_only(&self, apps: &AppTable) {
+        let mut doors = self.doors.lock();
+        let before = doors.len();
+        doors.retain(|name, door| apps.get(name).is_some_and(|app| app.upstream == door.upstream));
+        if doors.len() < before {
+            self.ways.store(Arc::new(Ways::new()));
+        }
     }
 
     /// The upstream of the app that `live` leads to.
@@ -142,9 +160,10 @@ impl Pool {
         mut request: Request<Upload>,
     ) -> Result<Response<Incoming>, Attempt> {
         let connection = capture_connection(&mut request);
+        let ways = self.ways.load_full();
         let answer = match door.upstream.scheme {
-            Scheme::Http => self.plain.request(request),
-            _ => self.tls.get_or_init(tls_clients).as_ref().ok_or(Attempt::NoTls)?.request(request),
+            Scheme::Http => ways.plain.request(request),
+            _ => ways.tls.get_or_init(tls_clients).as_ref().ok_or(Attempt::NoTls)?.request(request),
         };
         let mut answer = std::pin::pin!(answer);
         let mut sent = 0;
@@ -197,6 +216,12 @@ impl Pool {
             slots.push(door.room.take(principal).await.unwrap());
         }
         slots
+    }
+}
+
+impl Ways {
+    fn new() -> Self {
+        Self { plain: clients(&connector()), tls: OnceLock::new() }
     }
 }
 

@@ -7,8 +7,10 @@ mod load;
 mod slice;
 mod step_up;
 mod uses;
+mod warnings;
 
 pub use load::PolicyFault;
+pub use warnings::{RuleText, warnings};
 
 pub(crate) use context::Facts;
 pub(crate) use entity::Subject;
@@ -29,7 +31,8 @@ pub const SCHEMA: &str = include_str!("policy/schema.cedarschema");
 pub struct Policy {
     apps: Arc<AppTable>,
     slices: HashMap<AppName, AppSlice>,
-    count: usize,
+    rules: Vec<RuleText>,
+    text: Box<str>,
 }
 
 /// What the policy says to one question.
@@ -51,7 +54,8 @@ impl Policy {
     pub fn load(text: &str, apps: Arc<AppTable>) -> Result<Self, Vec<PolicyFault>> {
         let rules = load::rules(text, &apps)?;
         let slices = slice::by_app(&rules, &apps).map_err(|fault| vec![fault])?;
-        Ok(Self { apps, slices, count: rules.len() })
+        let rules = RuleText::all(text, &rules);
+        Ok(Self { apps, slices, rules, text: text.into() })
     }
 
     /// A commented policy to begin with.
@@ -66,12 +70,28 @@ impl Policy {
 
     /// How many policies there are.
     pub fn len(&self) -> usize {
-        self.count
+        self.rules.len()
     }
 
     /// Is there no policy? Then nothing is allowed.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.rules.is_empty()
+    }
+
+    /// What it was loaded from.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// base64url(SHA-256) of [`Self::text`].
+    pub fn thumbprint(&self) -> String {
+        postern_protocol::binding::thumbprint(self.text.as_bytes())
+    }
+
+    /// The policy of this `@id`, and all of its text.
+    pub fn rule(&self, id: &str) -> Option<(&RuleText, &str)> {
+        let rule = self.rules.iter().find(|rule| rule.id == id)?;
+        Some((rule, self.text.get(rule.at.clone())?))
     }
 
     /// Can the answer for this app and action change by the passing of time alone?

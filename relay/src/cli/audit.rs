@@ -103,7 +103,7 @@ async fn remembered(outline: &Outline) -> Result<Option<Checkpoint>, Failure> {
 }
 
 /// The whole lines of a log.
-struct Lines {
+pub(super) struct Lines {
     reader: BufReader<File>,
     read: u64,
     recoveries: Vec<u64>,
@@ -116,7 +116,7 @@ struct Lines {
 const MAX_LINE: u64 = 1024 * 1024;
 
 impl Lines {
-    fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| {
             let fix = "Give the log's file, or the relay's --config or --state-dir.";
             advised(Code::AuditUnavailable, format!("{}: {error}", path.display()), fix)

@@ -32,11 +32,24 @@ impl Output {
         eprintln!("{text}");
     }
 
+    /// A line of data that holds text from elsewhere.
+    pub(super) fn line(self, line: &str) {
+        self.data(&printable(line));
+    }
+
     /// What a check found, as its data.
     pub(super) fn checked(self, faults: &[Fault], fine: &str) {
+        self.checked_with(faults, &[], fine);
+    }
+
+    /// The same with what is no mistake and yet hardly meant.
+    pub(super) fn checked_with(self, faults: &[Fault], warnings: &[Fault], fine: &str) {
         if self.json {
-            self.json(&serde_json::json!({ "ok": faults.is_empty(), "faults": faults }));
-        } else if faults.is_empty() {
+            self.json(&serde_json::json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings }));
+            return;
+        }
+        warnings.iter().for_each(|warning| self.data(&format!("warning: {warning}")));
+        if faults.is_empty() {
             self.data(&printable(fine));
         } else {
             faults.iter().for_each(|fault| self.data(&fault.to_string()));

@@ -43,6 +43,8 @@ pub(super) fn complete(source: &Source, draft: Draft) -> (Option<(Config, Keys)>
 fn config(draft: Draft, policy: Option<Arc<Policy>>) -> Option<Config> {
     Some(Config {
         file: draft.file,
+        text: draft.text,
+        state_override: draft.state_override,
         organisation: draft.organisation?,
         trust_domain: draft.trust_domain?,
         issuer: draft.issuer,

@@ -45,6 +45,8 @@ pub struct Outline {
     pub policy_file: PathBuf,
     /// The audit log.
     pub audit_file: PathBuf,
+    /// How old a posture report may be.
+    pub posture_max_age: Duration,
     /// The apps, if they have no mistakes.
     pub apps: Option<Arc<AppTable>>,
     /// The provider's issuer, if there is one.
@@ -64,6 +66,7 @@ pub fn outline(file: &Path, state_dir: Option<&Path>) -> Result<Outline, Vec<Fau
         state_dir: draft.state_dir.value,
         policy_file: draft.policy_file.value,
         audit_file: draft.audit_file.value,
+        posture_max_age: draft.posture_max_age.value,
         apps: draft.apps,
         provider: draft.provider.map(|provider| provider.issuer_text),
     })
@@ -80,6 +83,8 @@ fn open(file: &Path) -> Result<Source, Vec<Fault>> {
 /// What the file says, before the files it names are opened. `None`: there was a mistake, already noted.
 pub(super) struct Draft {
     pub(super) file: PathBuf,
+    pub(super) text: Arc<str>,
+    pub(super) state_override: Option<PathBuf>,
     pub(super) organisation: Option<String>,
     pub(super) trust_domain: Option<postern_protocol::TrustDomain>,
     pub(super) issuer: Option<Url>,
@@ -142,6 +147,8 @@ impl Draft {
         root.finish();
         Self {
             file: file.to_owned(),
+            text: source.text.as_str().into(),
+            state_override: state_override.map(Path::to_owned),
             organisation: organisation.map(|found| found.value),
             trust_domain: trust_domain.map(|found| found.value),
             issuer: issuer.map(|found| found.value),

@@ -1,6 +1,7 @@
 //! Reads a TOML file value by value and keeps going after each mistake, so that all of them are found at once.
 
 use super::fault::Fault;
+use postern_protocol::Timestamp;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,23 +9,23 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 /// The file being read and the mistakes found so far.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The file, for the mistakes.
-    pub(super) file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Its text.
-    pub(super) text: String,
+    pub(crate) text: String,
     faults: RefCell<Vec<Fault>>,
 }
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Found<T> {
-    pub(super) value: T,
-    pub(super) span: Range<usize>,
+pub(crate) struct Found<T> {
+    pub(crate) value: T,
+    pub(crate) span: Range<usize>,
 }
 
 /// One table of the file. Each key is asked for once; [`Section::finish`] reports those nobody asked for.
-pub(super) struct Section<'s> {
+pub(crate) struct Section<'s> {
     source: &'s Source,
     name: &'static str,
     span: Range<usize>,
@@ -33,13 +34,13 @@ pub(super) struct Section<'s> {
 }
 
 impl Source {
-    pub(super) fn new(file: PathBuf, text: String) -> Self {
+    pub(crate) fn new(file: PathBuf, text: String) -> Self {
         Self { file, text, faults: RefCell::default() }
     }
 
     /// Reads the whole file with `read`. A line that is not even TOML is reported for that alone, and nothing is
     /// called missing while such lines stand: what is missing may be on them.
-    pub(super) fn read<T>(&self, read: impl FnOnce(Section<'_>) -> T) -> T {
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Section<'_>) -> T) -> T {
         let (document, errors) = DeTable::parse_recoverable(&self.text);
         for error in &errors {
             let offset = error.span().map_or(0, |span| span.start);
@@ -59,12 +60,12 @@ impl Source {
     }
 
     /// Notes a mistake at a byte offset.
-    pub(super) fn fault(&self, offset: usize, message: impl Into<String>, fix: impl Into<String>) {
+    pub(crate) fn fault(&self, offset: usize, message: impl Into<String>, fix: impl Into<String>) {
         self.faults.borrow_mut().push(Fault::at(&self.file, &self.text, offset, message, fix));
     }
 
     /// Every mistake noted.
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
         self.faults.into_inner()
     }
 }
@@ -73,7 +74,7 @@ const MISSING: &str = "is missing";
 
 impl<'s> Section<'s> {
     /// The table `[key]`; if absent, one in which everything is absent.
-    pub(super) fn child(&mut self, key: &'static str) -> Self {
+    pub(crate) fn child(&mut self, key: &'static str) -> Self {
         let (table, span) = match self.value(key) {
             Some((DeValue::Table(table), span)) => (Some(table), span),
             Some((other, span)) => {
@@ -86,7 +87,7 @@ impl<'s> Section<'s> {
     }
 
     /// The tables `[[key]]`, in order.
-    pub(super) fn children(&mut self, key: &'static str) -> Vec<Self> {
+    pub(crate) fn children(&mut self, key: &'static str) -> Vec<Self> {
         let fix = format!("write [[{key}]] on a line of its own for each");
         let Some((value, span)) = self.value(key) else { return Vec::new() };
         let DeValue::Array(items) = value else {
@@ -110,17 +111,17 @@ impl<'s> Section<'s> {
     }
 
     /// Is the section there at all?
-    pub(super) fn present(&self) -> bool {
+    pub(crate) fn present(&self) -> bool {
         self.table.is_some()
     }
 
     /// Where the section begins.
-    pub(super) fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.span.start
     }
 
     /// Text, if given. Empty text is a mistake: leave the key out instead.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<Found<String>> {
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<Found<String>> {
         let (value, span) = self.value(key)?;
         match value {
             DeValue::String(text) if !text.trim().is_empty() => Some(Found { value: text.to_string(), span }),
@@ -136,7 +137,7 @@ impl<'s> Section<'s> {
     }
 
     /// Text that must be given; `example` is what the advice shows.
-    pub(super) fn needed_text(&mut self, key: &'static str, example: &str) -> Option<Found<String>> {
+    pub(crate) fn needed_text(&mut self, key: &'static str, example: &str) -> Option<Found<String>> {
         let there = self.table.is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key));
         if !there {
             let place = if self.name.is_empty() { String::new() } else { format!(" to [{}]", self.name) };
@@ -147,7 +148,7 @@ impl<'s> Section<'s> {
     }
 
     /// Text turned into something by `parse`; its error and `fix` are reported.
-    pub(super) fn parsed<T, E: std::fmt::Display>(
+    pub(crate) fn parsed<T, E: std::fmt::Display>(
         &self,
         key: &'static str,
         found: Option<Found<String>>,
@@ -165,7 +166,7 @@ impl<'s> Section<'s> {
     }
 
     /// A duration such as `"15m"` within bounds, or `default`, which stands where the section begins.
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         key: &'static str,
         default: Duration,
@@ -183,7 +184,7 @@ impl<'s> Section<'s> {
     }
 
     /// A whole number within bounds, if given.
-    pub(super) fn number(&mut self, key: &'static str, least: u32, most: u32) -> Option<u32> {
+    pub(crate) fn number(&mut self, key: &'static str, least: u32, most: u32) -> Option<u32> {
         let (value, span) = self.value(key)?;
         let fix = format!("write a whole number from {least} to {most}");
         let DeValue::Integer(digits) = value else {
@@ -200,7 +201,7 @@ impl<'s> Section<'s> {
     }
 
     /// `true` or `false`, or `default`.
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+    pub(crate) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         match self.value(key) {
             Some((DeValue::Boolean(value), _)) => *value,
             Some((other, span)) => {
@@ -211,8 +212,34 @@ impl<'s> Section<'s> {
         }
     }
 
+    /// `true` or `false`, if given.
+    pub(crate) fn choice(&mut self, key: &'static str) -> Option<bool> {
+        let given = self.table.is_some_and(|table| table.iter().any(|(name, _)| name.get_ref() == key));
+        let value = self.flag(key, false);
+        given.then_some(value)
+    }
+
+    /// A point in time in UTC, in quotes or without, if given.
+    pub(crate) fn time(&mut self, key: &'static str) -> Option<Timestamp> {
+        let (value, span) = self.value(key)?;
+        let text = match value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Datetime(time) => time.to_string(),
+            other => {
+                self.wrong_type(key, other, span, "a time", "write it as 2026-11-23T09:30:00Z");
+                return None;
+            }
+        };
+        let time = Timestamp::parse(&text);
+        if time.is_none() {
+            let message = format!("`{}`: \"{text}\" is no time in UTC", self.path(key));
+            self.source.fault(span.start, message, "write it as 2026-11-23T09:30:00Z");
+        }
+        time
+    }
+
     /// A list of texts, if given.
-    pub(super) fn list(&mut self, key: &'static str) -> Option<Vec<Found<String>>> {
+    pub(crate) fn list(&mut self, key: &'static str) -> Option<Vec<Found<String>>> {
         let (value, span) = self.value(key)?;
         let fix = "write a list of texts, such as [\"a\", \"b\"]";
         let DeValue::Array(items) = value else {
@@ -230,7 +257,7 @@ impl<'s> Section<'s> {
     }
 
     /// Reports every key that nobody asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for (key, _) in self.table.into_iter().flatten() {
             let name = key.get_ref().as_ref();
             if !self.asked.contains(&name) {
@@ -282,7 +309,7 @@ fn advice(name: &str, known: &[&str]) -> String {
 }
 
 /// `"90s"`, `"15m"`, `"24h"`, `"7d"`: a whole number and one unit.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds: u64 = match text.get(digits.len()..)? {
         "s" => 1,

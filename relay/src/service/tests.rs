@@ -3,7 +3,9 @@
 mod cutting;
 mod hostile;
 mod http;
+mod policy_diff;
 mod refusals;
+mod reload;
 mod reverify;
 mod sharing;
 mod step_up;

@@ -36,6 +36,16 @@ pub struct Answer {
     pub policies: Vec<String>,
 }
 
+impl Supposed {
+    /// Could a session token say this of somebody?
+    pub fn is_possible(&self) -> bool {
+        self.groups.len() <= MAX_GROUPS
+            && self.groups.iter().all(|group| group.len() <= MAX_GROUP_BYTES)
+            && self.amr.len() <= MAX_AMR
+            && self.amr.iter().chain(&self.acr).all(|text| text.len() <= MAX_CLAIM_BYTES)
+    }
+}
+
 impl Answer {
     /// Would it be allowed?
     pub fn allowed(&self) -> bool {
@@ -45,12 +55,7 @@ impl Answer {
 
 /// What `request` of `who` would be told. `None`: no session token could say this of anybody, for it would be too large.
 pub fn simulate(who: &Supposed, request: &Request, snapshot: &Snapshot, now: Timestamp) -> Option<Answer> {
-    let texts = who.amr.iter().chain(&who.acr);
-    let bounded = who.groups.len() <= MAX_GROUPS
-        && who.groups.iter().all(|group| group.len() <= MAX_GROUP_BYTES)
-        && who.amr.len() <= MAX_AMR
-        && texts.into_iter().all(|text| text.len() <= MAX_CLAIM_BYTES);
-    if !bounded {
+    if !who.is_possible() {
         return None;
     }
     let device = VerifiedDevice::supposed(who.device.clone(), now);

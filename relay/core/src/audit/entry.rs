@@ -62,6 +62,9 @@ pub struct Entry {
     /// The sign-in that was asked for.
     #[serde(default)]
     pub step_up: Option<StepUp>,
+    /// How many live streams it was a re-check of; absent: a request.
+    #[serde(default)]
+    pub streams: Option<usize>,
     /// What the decision read.
     #[serde(default)]
     pub context: Option<Context>,

@@ -40,11 +40,20 @@ pub(super) struct Rule {
     pub(super) fix: Option<String>,
     pub(super) step_up: Option<StepUp>,
     pub(super) uses: Uses,
+    /// Where it stands in the text.
+    pub(super) at: Range<usize>,
+    /// Its `when` and `unless`, as trees.
+    pub(super) conditions: Vec<serde_json::Value>,
 }
 
 impl Rule {
     pub(super) fn is_permit(&self) -> bool {
         self.policy.effect() == Effect::Permit
+    }
+
+    /// Its `@id`.
+    pub(super) fn id(&self) -> String {
+        self.policy.id().to_string()
     }
 }
 
@@ -66,17 +75,19 @@ pub(super) fn rules(text: &str, apps: &AppTable) -> Result<Vec<Rule>, Vec<Policy
     loader.check_apps(&parsed, apps);
     loader.validate(&parsed);
     if loader.faults.is_empty() {
-        Ok(parsed.into_iter().map(|(_, policy)| rule(&policy)).collect())
+        Ok(parsed.into_iter().map(|(at, policy)| rule(&policy, at)).collect())
     } else {
         Err(loader.faults.into_iter().collect())
     }
 }
 
-fn rule(policy: &Policy) -> Rule {
+fn rule(policy: &Policy, at: Range<usize>) -> Rule {
     let note = |name: &str| policy.annotation(name).map(String::from);
     let id = PolicyId::new(policy.annotation("id").unwrap_or_default());
     let (reason, fix, step_up) = (note("reason"), note("fix"), step_up::of(policy));
-    Rule { policy: policy.new_id(id), reason, fix, step_up, uses: Uses::of(policy) }
+    let tree = policy.to_json().unwrap_or_default();
+    let conditions = tree.get("conditions").and_then(|found| found.as_array()).cloned().unwrap_or_default();
+    Rule { policy: policy.new_id(id), reason, fix, step_up, uses: Uses::of(policy), at, conditions }
 }
 
 /// Where each statement stands: from its first character that is neither space nor comment to its semicolon.
@@ -105,6 +116,14 @@ fn statements(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// `message`, at a byte offset of `text`.
+pub(super) fn fault_at(text: &str, offset: usize, message: String) -> PolicyFault {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    PolicyFault { line, column, message }
+}
+
 struct Loader<'a> {
     text: &'a str,
     faults: BTreeSet<PolicyFault>,
@@ -112,10 +131,7 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn fault(&mut self, offset: usize, message: impl Into<String>) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        self.faults.insert(PolicyFault { line, column, message: message.into() });
+        self.faults.insert(fault_at(self.text, offset, message.into()));
     }
 
     /// Reports what Cedar says of the statement that begins at `start`.

@@ -213,7 +213,7 @@ fn effect(set: &PolicySet, id: &PolicyId) -> Option<Effect> {
 }
 
 /// How closely the rule's scope names the app: 0 itself, 1 its group, 2 any; nothing: it cannot match.
-fn distance(rule: &Rule, app: &App) -> Option<u8> {
+pub(super) fn distance(rule: &Rule, app: &App) -> Option<u8> {
     let own = app_uid(app);
     let within = |uid: &EntityUid| {
         if *uid == own { Some(0) } else { app.groups.iter().any(|group| app_group_uid(group) == *uid).then_some(1) }
@@ -226,7 +226,7 @@ fn distance(rule: &Rule, app: &App) -> Option<u8> {
 }
 
 /// Can the rule's scope match the action? The schema has no action groups.
-fn concerns(rule: &Rule, action: &EntityUid) -> bool {
+pub(super) fn concerns(rule: &Rule, action: &EntityUid) -> bool {
     match rule.policy.action_constraint() {
         ActionConstraint::Any => true,
         ActionConstraint::Eq(uid) => uid == *action,

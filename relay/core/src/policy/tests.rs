@@ -203,6 +203,57 @@ fn step_up_annotations_are_bounded() {
 }
 
 #[test]
+fn rules_are_found_by_name_as_they_were_written() {
+    let text = "// first\n@id(\"a\") permit(principal, action, resource);\n\n@id(\"b\") @fix(\"f\")\nforbid(principal,\n action, resource) when { 1 == 1 };";
+    let policy = load(text).unwrap();
+    let (rule, source) = policy.rule("b").unwrap();
+    assert_eq!((rule.line, rule.permit, rule.fix.as_deref()), (4, false, Some("f")));
+    assert!(source.starts_with("@id(\"b\")") && source.ends_with("};"), "{source}");
+    assert_eq!((policy.rule("a").unwrap().0.line, policy.rule("c")), (2, None));
+    assert_eq!((policy.text(), policy.len()), (text, 2));
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_of() {
+    let told = |text: &str, seen: &[&str]| -> Vec<(usize, String)> {
+        assert!(load(text).is_ok(), "{text}");
+        let seen = seen.iter().map(ToString::to_string).collect();
+        warnings(text, &apps(), &seen).into_iter().map(|warning| (warning.line, warning.message)).collect()
+    };
+    let in_group =
+        |id: &str, group: &str| format!("@id(\"{id}\") permit(principal in Group::\"{group}\", action, resource);\n");
+    let groups =
+        [in_group("a", "staff"), in_group("b", "Staff"), in_group("c", "stafff"), in_group("d", "ops")].concat();
+    let found = told(&groups, &[]);
+    assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3]);
+    assert!(found[0].1.contains("\"Staff\"; another policy names \"staff\""), "{found:?}");
+    // Who is known to exist is no slip; and people count for more than the policy.
+    assert_eq!(told(&groups, &["staff", "Staff", "stafff"]), []);
+    assert_eq!(told(&in_group("a", "staf"), &["staff"]).len(), 1);
+    assert!(told(&in_group("a", "staf"), &["staff"])[0].1.contains("people are in \"staff\""));
+    assert_eq!(told(&in_group("a", "dev"), &["dev1", "ops"]), [], "short names are near each other by nature");
+
+    let never = |text: &str| told(text, &[]).into_iter().map(|(_, message)| message).collect::<String>();
+    let stream = "@id(\"a\") permit(principal, action == Action::\"connect\", resource == App::\"wiki\");";
+    assert!(never(stream).contains("a can never match"));
+    assert_eq!(never(&stream.replace("wiki", "db")), "");
+    let permit = "@id(\"p\") permit(principal in Group::\"g\", action, resource == App::\"wiki\") when { context.host == \"a\" };";
+    for (forbid, beaten) in [
+        ("principal, action, resource", true),
+        ("principal is User, action, resource in AppGroup::\"internal\"", true),
+        ("principal in Group::\"g\", action == Action::\"request\", resource", false),
+        ("principal in Group::\"h\", action, resource", false),
+        ("principal, action, resource == App::\"git\"", false),
+    ] {
+        let text = format!("{permit}\n@id(\"f\") forbid({forbid});");
+        assert_eq!(never(&text).contains("p can never permit: f forbids"), beaten, "{forbid}");
+    }
+    let same = format!("{permit}\n@id(\"f\") forbid(principal, action, resource) when {{ context.host == \"a\" }};");
+    assert!(never(&same).contains("p can never permit"));
+    assert_eq!(never(&same.replace("host == \"a\" };\n", "host == \"b\" };\n")), "");
+}
+
+#[test]
 fn contexts_conform_to_the_schema() {
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).unwrap();
     let device = device();
@@ -322,8 +373,7 @@ proptest! {
     ) {
         let text: String = rules.iter().enumerate().map(|(n, rule)| format!("@id(\"r{n}\") {rule}\n")).collect();
         let rules = load::rules(&text, &apps()).unwrap();
-        let slices = slice::by_app(&rules, &apps()).unwrap();
-        let policy = Policy { apps: apps(), slices, count: rules.len() };
+        let policy = load(&text).unwrap();
         let set = PolicySet::from_policies(rules.into_iter().map(|rule| rule.policy)).unwrap();
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
         static DEVICE: std::sync::LazyLock<crate::certificate::VerifiedDevice> = std::sync::LazyLock::new(device);
