@@ -252,6 +252,9 @@ fn happened(event: &Map<String, Value>, issued_at: Timestamp, now: Timestamp) ->
 
 fn effect(kind: Kind, event: &Map<String, Value>, subject: &Subject, at: Timestamp) -> Result<Effect, SignalFault> {
     let text = |name: &str| event.get(name).and_then(Value::as_str);
+    if subject.foreign {
+        return Ok(Effect::Nothing("sub_id names somebody of another issuer"));
+    }
     match kind {
         Kind::SessionRevoked => Ok(end(subject, at)),
         Kind::CredentialChange => match text("change_type") {
@@ -281,7 +284,7 @@ fn effect(kind: Kind, event: &Map<String, Value>, subject: &Subject, at: Timesta
 }
 
 fn end(subject: &Subject, at: Timestamp) -> Effect {
-    let Subject { user, session, device, opaque } = subject.clone();
+    let Subject { user, session, device, opaque, .. } = subject.clone();
     let session = session.or(opaque);
     if user.is_none() && session.is_none() && device.is_none() {
         return Effect::Nothing("sub_id identifies nobody here");

@@ -16,6 +16,8 @@ pub struct Subject {
     pub device: Option<DeviceId>,
     /// A session or a device: which of them, the kind of event tells.
     pub opaque: Option<String>,
+    /// It names a user or session of another issuer than the provider: nobody here, whatever else it names.
+    pub foreign: bool,
 }
 
 impl Subject {
@@ -38,6 +40,7 @@ impl Subject {
                         ("session", Some(Name::Issued(issuer, id))) if issuer == provider => {
                             subject.session = Some(id.to_owned());
                         }
+                        ("user" | "session", Some(Name::Issued(..))) => subject.foreign = true,
                         ("session", Some(Name::Opaque(id))) => subject.session = Some(id.to_owned()),
                         ("device", Some(Name::Opaque(id))) => subject.device = id.parse().ok(),
                         _ => {}

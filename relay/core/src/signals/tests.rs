@@ -110,6 +110,7 @@ fn a_subject_is_read_as_narrowly_as_it_is_understood() {
     assert_eq!(sessions(complex), (Some("ada".into()), Some("s-1".into()), Some(device())));
     let issued = json!({ "format": "iss_sub", "iss": PROVIDER, "sub": "s-2" });
     assert_eq!(sessions(json!({ "format": "complex", "session": issued })), (None, Some("s-2".into()), None));
+    let foreign = json!({ "format": "iss_sub", "iss": "https://other.example", "sub": "ada" });
     for nobody in [
         json!({ "format": "email", "email": "ada@corp.example" }),
         json!({ "format": "iss_sub", "iss": "https://other.example", "sub": "ada" }),
@@ -118,6 +119,8 @@ fn a_subject_is_read_as_narrowly_as_it_is_understood() {
         json!({ "format": "complex", "user": { "format": "email", "email": "ada@corp.example" } }),
         json!({ "format": "complex", "tenant": opaque("t") }),
         json!({ "format": "complex", "device": opaque("mdm-17") }),
+        json!({ "format": "complex", "user": foreign, "device": opaque(device().as_str()) }),
+        json!({ "format": "complex", "session": foreign, "user": ada() }),
         json!({ "format": "aliases", "identifiers": [ada()] }),
     ] {
         assert_eq!(sessions(nobody.clone()), (None, None, None), "{nobody}");
