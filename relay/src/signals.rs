@@ -140,7 +140,8 @@ async fn verified(relay: &Relay, source: IpAddr, request: Request) -> Result<(&T
     check_authorization(&headers, transmitter, &relay.transmitters)?;
     let now = relay.clock.now();
     let unknown = |fault: &SignalFault| *fault == SignalFault::InvalidKey;
-    let signal = transmitter.keys.verify(now, unknown, |jwks| verify(token, jwks, &transmitter.rules, now)).await?;
+    let signal =
+        transmitter.keys.verify_or_later(now, unknown, |jwks| verify(token, jwks, &transmitter.rules, now)).await?;
     Ok((transmitter, signal?))
 }
 

@@ -56,14 +56,39 @@ impl KeySet {
         unknown_key: impl Fn(&E) -> bool,
         verify: impl Fn(&Jwks) -> Result<T, E>,
     ) -> Result<Result<T, E>, Problem> {
+        self.verify_twice(now, unknown_key, verify).await.map(|(result, _)| result)
+    }
+
+    /// The same, but while the newest keys may not be had, an unknown key is an outer error that asks to try again: for
+    /// tokens whose issuer takes a refusal for final.
+    pub async fn verify_or_later<T, E>(
+        &self,
+        now: Timestamp,
+        unknown_key: impl Fn(&E) -> bool,
+        verify: impl Fn(&Jwks) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Problem> {
+        match self.verify_twice(now, &unknown_key, verify).await? {
+            (Err(fault), false) if unknown_key(&fault) => Err(Problem::new(Code::RateLimited)
+                .detail("the signature's key is not known, and keys are fetched only now and then: try again")),
+            (result, _) => Ok(result),
+        }
+    }
+
+    /// The result, and whether keys were fetched for it.
+    async fn verify_twice<T, E>(
+        &self,
+        now: Timestamp,
+        unknown_key: impl Fn(&E) -> bool,
+        verify: impl Fn(&Jwks) -> Result<T, E>,
+    ) -> Result<(Result<T, E>, bool), Problem> {
         let keys = self.current(now).await?;
         match verify(&keys.jwks) {
             // The issuer may have rotated its keys; the token's own idea of where keys are is never asked.
             Err(fault) if unknown_key(&fault) => match self.newer_than(keys.at, now).await {
-                Some(keys) => Ok(verify(&keys.jwks)),
-                None => Ok(Err(fault)),
+                Some(keys) => Ok((verify(&keys.jwks), true)),
+                None => Ok((Err(fault), false)),
             },
-            result => Ok(result),
+            result => Ok((result, false)),
         }
     }
 
