@@ -4,7 +4,7 @@
 use crate::reverify;
 use crate::revoke::change;
 use crate::state::Relay;
-use crate::store::{Ended, Outcome, Told};
+use crate::store::{Applied, Ended, Outcome, SETTLING, Told};
 use postern_protocol::control::RelayEvent;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
@@ -38,7 +38,15 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     let Word { told, effect, record, by } = word;
     let one_at_a_time = relay.changes.lock().await;
     let now = relay.clock.now();
-    let outcome = relay.store.apply(&told, &effect, now).await?;
+    let Applied { outcome, before } = relay.store.apply(&told, &effect, now).await?;
+    if outcome == Outcome::Replayed {
+        return Ok(outcome);
+    }
+    if before {
+        // The first delivery may have broken off here, and later ones may have changed the same: the store knows.
+        let known = relay.store.revocations(now).await?;
+        change(&relay.snapshot, |revocations| *revocations = known);
+    }
     let mut scopes = Vec::new();
     if let Outcome::Ended(sessions) = &outcome {
         change(&relay.snapshot, |revocations| {
@@ -50,18 +58,28 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     }
     if outcome == Outcome::Changed {
         change(&relay.snapshot, |revocations| match effect.clone() {
-            Effect::Compliance { device, compliant, .. } => revocations.comply(device, compliant),
+            Effect::Compliance { device, compliant, .. } if !before => revocations.comply(device, compliant),
             Effect::ClaimsChanged { principal, at } => {
                 // By the clock of this moment: a token issued while the store wrote is void, too.
                 revocations.claims_changed(principal, Changed::new(at, relay.clock.now()));
             }
-            Effect::End(_) | Effect::Nothing(_) => {}
+            Effect::Compliance { .. } | Effect::End(_) | Effect::Nothing(_) => {}
         });
         scopes.extend(match &effect {
             Effect::Compliance { device, .. } => Some(Scope::Device(device.clone())),
             Effect::ClaimsChanged { principal, .. } => Some(Scope::Principal(principal.clone())),
             Effect::End(_) | Effect::Nothing(_) => None,
         });
+    }
+    let mut settled = Ok(());
+    if outcome == Outcome::Changed
+        && let Effect::ClaimsChanged { principal, .. } = &effect
+    {
+        // What the store has covers tokens issued while it wrote, unless that took unusually long.
+        let then = relay.clock.now();
+        if before || then > now.plus(SETTLING) {
+            settled = relay.store.settled(principal, then).await;
+        }
     }
     drop(one_at_a_time);
     let mut rounds = Vec::new();
@@ -78,7 +96,7 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
         streams_cut += round.finish(relay).await.cut;
     }
     let what = match &outcome {
-        Outcome::Replayed => return Ok(outcome),
+        Outcome::Replayed => "no effect: told before".to_owned(),
         Outcome::Ended(sessions) => format!("sessions ended: {}; streams cut: {streams_cut}", sessions.len()),
         Outcome::Changed => format!("changed; streams cut: {streams_cut}"),
         Outcome::Outdated => "no effect: something newer is known".to_owned(),
@@ -88,15 +106,22 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
         },
     };
     let jti = printable(&told.jti);
-    let told = match record.detail.clone() {
+    let again = if before { "; told before, but not recorded" } else { "" };
+    let what = format!("{what}{again}");
+    let detail = match record.detail.clone() {
         Some(before) => format!("{before}; {what}; jti {jti}"),
         None => format!("{what}; jti {jti}"),
     };
-    let mut records = vec![record.detail(told)];
+    let mut records = vec![record.detail(detail)];
     if let Outcome::Ended(sessions) = &outcome {
         records.extend(sessions.iter().map(|ended| of_session(relay, ended, &by)));
     }
+    settled?;
     relay.audit.record_all(records).await?;
+    // Not noted, it is recorded once more if it is told once more, and no worse.
+    if let Err(error) = relay.store.told(&told).await {
+        tracing::warn!(%error, "what was told is recorded, but not noted as such");
+    }
     Ok(outcome)
 }
 

@@ -4,7 +4,7 @@ mod listing;
 mod outside;
 
 pub use listing::{DeviceRow, KnownPrincipal, SessionRow};
-pub use outside::{CHANGED_CLAIMS, Ended, Outcome, Told};
+pub use outside::{Applied, CHANGED_CLAIMS, Ended, Outcome, SETTLING, Told};
 
 use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
 use postern_relay_core::audit::Checkpoint;
@@ -251,6 +251,10 @@ impl Store {
             .bind(idle)
             .execute(&self.pool)
             .await?;
+        // The word against a device stays: it holds if the device comes back.
+        sqlx::query("DELETE FROM device_compliance WHERE compliant = 1 AND device NOT IN (SELECT id FROM devices)")
+            .execute(&self.pool)
+            .await?;
         let rows = sqlx::query("DELETE FROM revocations WHERE kind = 'session' AND at < ? RETURNING id")
             .bind(millis(now.minus(SESSION_REVOCATIONS)))
             .fetch_all(&self.pool)
@@ -284,15 +288,20 @@ impl Store {
 fn migrations() -> Migrator {
     let first = include_str!("../migrations/0001_first.sql").into_sql_str();
     let outside = include_str!("../migrations/0002_outside.sql").into_sql_str();
+    let late = include_str!("../migrations/0003_late.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "outside".into(), MigrationType::Simple, outside, false),
+        Migration::new(3, "late".into(), MigrationType::Simple, late, false),
     ])
 }
 
 /// The result of a transaction. After a failure its connection is not used again: when a disk is full, SQLite may
 /// have ended the transaction by itself, and the connection would refuse to begin another.
-fn keep_if_sound<T>(mut connection: PoolConnection<Sqlite>, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+fn keep_if_sound<T, E>(mut connection: PoolConnection<Sqlite>, result: Result<T, E>) -> Result<T, StoreError>
+where
+    StoreError: From<E>,
+{
     if result.is_err() {
         connection.close_on_drop();
     }
@@ -342,8 +351,9 @@ async fn record_sign_in(
         return Ok(Some(Code::DeviceOwned));
     }
     sqlx::query(
-        "INSERT INTO sessions (id, device, issuer, subject, email, name, service, started, renewed, provider_sid)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO sessions (id, device, issuer, subject, email, name, service, started, renewed, provider_sid,
+             signed_in)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sign_in.session.as_str())
     .bind(sign_in.device.as_str())
@@ -355,6 +365,7 @@ async fn record_sign_in(
     .bind(millis(now))
     .bind(millis(now))
     .bind(sign_in.provider_session)
+    .bind(millis(sign_in.token_issued))
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;

@@ -41,14 +41,14 @@ pub struct Sessions {
     pub device: Option<DeviceId>,
     /// Do sessions count too of which it is not known which session of the provider started them?
     pub or_unknown: bool,
-    /// When the provider ended them. What was signed in later stays.
+    /// When the provider ended them. What was signed in later stays, unless it is named itself.
     pub at: Timestamp,
 }
 
 impl Sessions {
-    /// The latest start of a session that ends: clocks may lie apart, and a sign-in too many is better than one too
-    /// few.
-    pub fn started_by(&self) -> Timestamp {
+    /// The latest sign-in whose session ends, where sessions are not named one by one: clocks may lie apart, and a sign-in
+    /// too many is better than one too few.
+    pub fn signed_in_by(&self) -> Timestamp {
         self.at.plus(CLOCK_SKEW)
     }
 }

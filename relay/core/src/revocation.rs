@@ -102,11 +102,12 @@ impl Revocations {
         !self.not_compliant.contains(device)
     }
 
-    /// Notes that a principal's claims changed. What is older than what is known changes nothing.
+    /// Notes that a principal's claims changed. What is older than what is known changes nothing; what is of the same time
+    /// may be another change, for times are often whole seconds.
     pub fn claims_changed(&mut self, principal: PrincipalKey, changed: Changed) {
         let known = self.changed.entry(principal).or_insert(changed);
-        if changed.at > known.at {
-            *known = changed;
+        if changed.at >= known.at {
+            *known = Changed { at: changed.at, tokens_from: changed.tokens_from.max(known.tokens_from) };
         }
     }
 

@@ -187,7 +187,6 @@ async fn a57_what_is_no_event_of_a_transmitter_has_no_effect_and_is_audited() {
         (with("exp", 9_999_999_999_u64.into()), vec![kind], "invalid_request"),
         (with("x", "y".repeat(20_000).into()), vec![kind], "invalid_request"),
         (of_idp, vec![kind], "authentication_failed"),
-        (sign(&ec_key(), &header("k9", Some("secevent+jwt")), &good), vec![kind], "invalid_key"),
         (sign(&world.mdm.key, &header("k1", Some("JWT")), &good), vec![kind], "invalid_request"),
         (sign(&world.mdm.key, &header("k1", Some("logout+jwt")), &good), vec![kind], "invalid_request"),
         (token[..token.len() - 6].to_owned(), vec![kind], "authentication_failed"),
@@ -238,4 +237,46 @@ async fn without_a_transmitter_there_is_nothing_and_without_its_keys_it_tries_ag
     let token = world.signed(&world.event("session-revoked", &world.user("ada"), &json!({})));
     let reply = world.push(&token).await;
     assert_eq!((reply.status, reply.code()), (StatusCode::SERVICE_UNAVAILABLE, Code::ProviderUnreachable));
+}
+
+/// A key that came into use since the keys were fetched: a transmitter would take `invalid_key` for final.
+#[tokio::test]
+async fn an_unknown_key_is_refused_only_after_keys_were_fetched() {
+    let world = World::new().await;
+    let claims = world.event("verification", &opaque("stream"), &json!({}));
+    assert_eq!(world.push(&world.signed(&claims)).await.status, StatusCode::ACCEPTED, "the keys are here");
+    let token = sign(&ec_key(), &header("k9", Some("secevent+jwt")), &claims);
+    let reply = world.push(&token).await;
+    assert_eq!((reply.status, reply.code()), (StatusCode::TOO_MANY_REQUESTS, Code::RateLimited));
+    let transmitter = &world.relay.relay.transmitters[0];
+    let unknown = |fault: &SignalFault| *fault == SignalFault::InvalidKey;
+    let later = Clock::new().now().plus(Duration::from_secs(40));
+    let check = |now| {
+        let token = &token;
+        transmitter.keys.verify_or_later(now, unknown, move |jwks| verify(token, jwks, &transmitter.rules, now))
+    };
+    assert_eq!(check(later).await.unwrap().map(drop), Err(SignalFault::InvalidKey), "fetched, and still unknown");
+    assert_eq!(check(later).await.unwrap_err().code, Code::RateLimited);
+}
+
+/// What took effect while the log could not be written is recorded when it is told again, and then no more.
+#[tokio::test]
+async fn what_was_not_recorded_is_recorded_when_it_is_told_again() {
+    let mut world = World::new().await;
+    let ada = world.relay.signed_in("ada").await;
+    let token = world.signed(&world.event("session-revoked", &world.user("ada"), &json!({})));
+    world.relay.relay.audit.close().await;
+    assert_eq!(world.push(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.records().len(), 0);
+    world.relay.restart().await;
+    assert_eq!(world.apps(&ada).await.code(), Code::SessionRevoked, "it took effect all the same");
+    for (again, said) in [(1, "sessions ended: 1"), (2, "no effect: told before")] {
+        assert_eq!(world.push(&token).await.status, StatusCode::ACCEPTED);
+        let records = world.records();
+        assert_eq!(records.len(), again);
+        assert!(records[again - 1]["detail"].as_str().unwrap().contains(said), "{records:?}");
+    }
+    let revoked = world.relay.audit().into_iter().filter(|record| record["event"] == "revocation");
+    let sessions = revoked.map(|record| record["session"].clone()).collect::<Vec<_>>();
+    assert_eq!(sessions, [ada.session.as_ref().unwrap().as_str()]);
 }

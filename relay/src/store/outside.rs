@@ -48,6 +48,19 @@ pub struct Ended {
     pub device: DeviceId,
 }
 
+/// What became of it, and whether that was earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// It took effect when it was told before, but that is not known to be in the audit log.
+    pub before: bool,
+}
+
+/// How long a change of claims may take from being told to being known to all decisions: session tokens that are issued
+/// meanwhile are void, after a restart too.
+pub const SETTLING: Duration = Duration::from_secs(10);
+
 /// How long tokens of an ended sign-in are refused: none of them counts longer.
 const ENDED_SIGN_INS: Duration = Duration::from_secs(2 * 86_400);
 
@@ -74,25 +87,34 @@ impl Store {
         Ok(())
     }
 
-    /// Records that this was told, and its effect.
-    pub async fn apply(&self, told: &Told, effect: &Effect, now: Timestamp) -> Result<Outcome, StoreError> {
+    /// Records that this was told, and its effect. What came of it is kept until [`Store::told`].
+    pub async fn apply(&self, told: &Told, effect: &Effect, now: Timestamp) -> Result<Applied, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let result = record(&mut connection, told, effect, now).await;
-        match keep_if_sound(connection, result)? {
-            Done::Replayed => Ok(Outcome::Replayed),
-            Done::Nothing => Ok(Outcome::Nothing),
-            Done::Changed(true) => Ok(Outcome::Changed),
-            Done::Changed(false) => Ok(Outcome::Outdated),
-            Done::Ended(rows) => rows.iter().map(ended).collect::<Result<_, _>>().map(Outcome::Ended),
-        }
+        keep_if_sound(connection, result)
     }
-}
 
-enum Done {
-    Replayed,
-    Nothing,
-    Changed(bool),
-    Ended(Vec<SqliteRow>),
+    /// Notes that the audit log has what came of this.
+    pub async fn told(&self, told: &Told) -> Result<(), StoreError> {
+        sqlx::query("UPDATE seen_tokens SET outcome = NULL WHERE kind = ? AND issuer = ? AND jti = ?")
+            .bind(told.kind)
+            .bind(&told.issuer)
+            .bind(&told.jti)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that a change of claims was known to all decisions only by `then`.
+    pub async fn settled(&self, principal: &PrincipalKey, then: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE changed_claims SET told = max(told, ?) WHERE issuer = ? AND subject = ?")
+            .bind(millis(then))
+            .bind(principal.issuer())
+            .bind(principal.subject())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
 }
 
 async fn record(
@@ -100,7 +122,7 @@ async fn record(
     told: &Told,
     effect: &Effect,
     now: Timestamp,
-) -> Result<Done, sqlx::Error> {
+) -> Result<Applied, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let new =
         sqlx::query("INSERT INTO seen_tokens (kind, issuer, jti, until) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
@@ -111,57 +133,112 @@ async fn record(
             .execute(&mut *transaction)
             .await?;
     if new.rows_affected() == 0 {
-        return Ok(Done::Replayed);
+        return before(&mut transaction, told).await;
     }
-    let done = match effect {
-        Effect::Nothing(_) => Done::Nothing,
-        Effect::End(sessions) => Done::Ended(end(&mut transaction, sessions, now).await?),
+    let outcome = match effect {
+        Effect::Nothing(_) => Outcome::Nothing,
+        Effect::End(sessions) => Outcome::Ended(end(&mut transaction, sessions, now).await?),
         Effect::Compliance { device, compliant, at } => comply(&mut transaction, device, *compliant, *at).await?,
         Effect::ClaimsChanged { principal, at } => {
             let newer = sqlx::query(
                 "INSERT INTO changed_claims (issuer, subject, at, told) VALUES (?, ?, ?, ?)
-                 ON CONFLICT DO UPDATE SET at = excluded.at, told = excluded.told WHERE excluded.at > at",
+                 ON CONFLICT DO UPDATE SET at = excluded.at, told = max(told, excluded.told)
+                 WHERE excluded.at >= at",
             )
             .bind(principal.issuer())
             .bind(principal.subject())
             .bind(millis(*at))
-            .bind(millis(now))
+            .bind(millis(now.plus(SETTLING)))
             .execute(&mut *transaction)
             .await?;
-            Done::Changed(newer.rows_affected() > 0)
+            changed(newer.rows_affected())
         }
     };
+    sqlx::query("UPDATE seen_tokens SET outcome = ? WHERE kind = ? AND issuer = ? AND jti = ?")
+        .bind(kept(&outcome))
+        .bind(told.kind)
+        .bind(&told.issuer)
+        .bind(&told.jti)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
-    Ok(done)
+    Ok(Applied { outcome, before: false })
+}
+
+fn changed(rows: u64) -> Outcome {
+    if rows > 0 { Outcome::Changed } else { Outcome::Outdated }
+}
+
+/// What came of it, as [`before`] reads it.
+fn kept(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ended(sessions) => {
+            sessions.iter().fold("ended".to_owned(), |text, ended| format!("{text} {}", ended.session))
+        }
+        Outcome::Changed => "changed".to_owned(),
+        Outcome::Outdated => "outdated".to_owned(),
+        Outcome::Nothing | Outcome::Replayed => "nothing".to_owned(),
+    }
+}
+
+/// What came of it when it was told before; only that it was, once the audit log has the rest.
+async fn before(transaction: &mut SqliteConnection, told: &Told) -> Result<Applied, StoreError> {
+    let row = sqlx::query("SELECT outcome FROM seen_tokens WHERE kind = ? AND issuer = ? AND jti = ?")
+        .bind(told.kind)
+        .bind(&told.issuer)
+        .bind(&told.jti)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let Some(kept) = row.try_get::<Option<&str>, _>("outcome")? else {
+        return Ok(Applied { outcome: Outcome::Replayed, before: true });
+    };
+    let mut words = kept.split(' ');
+    let outcome = match words.next() {
+        Some("ended") => {
+            let mut sessions = Vec::new();
+            for id in words {
+                let session = sqlx::query("SELECT id, issuer, subject, device FROM sessions WHERE id = ?").bind(id);
+                if let Some(row) = session.fetch_optional(&mut *transaction).await? {
+                    sessions.push(ended(&row)?);
+                }
+            }
+            Outcome::Ended(sessions)
+        }
+        Some("changed") => Outcome::Changed,
+        Some("outdated") => Outcome::Outdated,
+        _ => Outcome::Nothing,
+    };
+    Ok(Applied { outcome, before: true })
 }
 
 /// Ends the sessions, each as if it were revoked by itself, and the sign-ins from which more could be started.
-async fn end(
-    transaction: &mut SqliteConnection,
-    which: &Sessions,
-    now: Timestamp,
-) -> Result<Vec<SqliteRow>, sqlx::Error> {
+async fn end(transaction: &mut SqliteConnection, which: &Sessions, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
     if which.principal.is_none() && which.session.is_none() && which.device.is_none() {
         return Ok(Vec::new());
     }
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new("UPDATE sessions SET ended = ");
-    query.push_bind(millis(now)).push(" WHERE ended IS NULL AND started <= ").push_bind(millis(which.started_by()));
+    query.push_bind(millis(now)).push(" WHERE ended IS NULL");
     if let Some(key) = &which.principal {
         query.push(" AND subject = ").push_bind(key.subject()).push(" AND issuer = ").push_bind(key.issuer());
     }
     if let Some(session) = &which.session {
+        // Named itself, a session ends however late it is told.
         query.push(" AND (provider_sid = ").push_bind(session).push(" OR id = ").push_bind(session);
         if which.or_unknown {
-            query.push(" OR (provider_sid IS NULL AND service = 0)");
+            query.push(" OR (provider_sid IS NULL AND service = 0 AND coalesce(signed_in, started) <= ");
+            query.push_bind(millis(which.signed_in_by())).push(")");
         }
         query.push(")");
+    } else {
+        // By when the provider issued the token, not by when it came here: a device may enrol while this is on its way.
+        query.push(" AND coalesce(signed_in, started) <= ").push_bind(millis(which.signed_in_by()));
     }
     if let Some(device) = &which.device {
         query.push(" AND device = ").push_bind(device.as_str());
     }
     query.push(" RETURNING id, issuer, subject, device");
-    let ended = query.build().fetch_all(&mut *transaction).await?;
-    for row in &ended {
+    let rows = query.build().fetch_all(&mut *transaction).await?;
+    for row in &rows {
         sqlx::query("INSERT INTO revocations (kind, id, at) VALUES ('session', ?, ?) ON CONFLICT DO NOTHING")
             .bind(row.try_get::<&str, _>("id")?)
             .bind(millis(now))
@@ -186,7 +263,7 @@ async fn end(
         .execute(&mut *transaction)
         .await?;
     }
-    Ok(ended)
+    rows.iter().map(ended).collect()
 }
 
 /// Keeps the newest word on a device that is known. Of two words of the same time the stricter counts.
@@ -195,10 +272,10 @@ async fn comply(
     device: &DeviceId,
     compliant: bool,
     at: Timestamp,
-) -> Result<Done, sqlx::Error> {
+) -> Result<Outcome, StoreError> {
     let known = sqlx::query("SELECT 1 FROM devices WHERE id = ?").bind(device.as_str());
     if known.fetch_optional(&mut *transaction).await?.is_none() {
-        return Ok(Done::Nothing);
+        return Ok(Outcome::Nothing);
     }
     let newer = sqlx::query(
         "INSERT INTO device_compliance (device, compliant, at) VALUES (?, ?, ?)
@@ -210,7 +287,7 @@ async fn comply(
     .bind(millis(at))
     .execute(&mut *transaction)
     .await?;
-    Ok(Done::Changed(newer.rows_affected() > 0))
+    Ok(changed(newer.rows_affected()))
 }
 
 fn ended(row: &SqliteRow) -> Result<Ended, StoreError> {

@@ -1,6 +1,7 @@
 //! The store in a temporary file.
 
 use super::*;
+use postern_relay_core::outside::{Effect, Sessions};
 
 struct World {
     store: Store,
@@ -24,8 +25,25 @@ fn device(number: u8) -> DeviceId {
     DeviceId::from_key_hash(&[number; 32])
 }
 
+fn told(jti: &str) -> Told {
+    let until = NOW.plus(Duration::from_secs(600));
+    Told { kind: "event", issuer: "urn:told".into(), jti: jti.into(), until }
+}
+
 impl World {
     async fn sign_in(&self, number: u128, subject: &str, on: u8, email: Option<&str>) -> Result<SessionId, Problem> {
+        self.sign_in_late(number, (subject, None), on, email, Duration::ZERO).await
+    }
+
+    /// With a token that the provider issued at `NOW`, `late` after that, in this session of the provider.
+    async fn sign_in_late(
+        &self,
+        number: u128,
+        (subject, sid): (&str, Option<&str>),
+        on: u8,
+        email: Option<&str>,
+        late: Duration,
+    ) -> Result<SessionId, Problem> {
         let session = SessionId::from_random(number);
         let mut token_hash = [0; 32];
         token_hash[16..].copy_from_slice(&number.to_be_bytes());
@@ -40,9 +58,16 @@ impl World {
             token_hash,
             token_issued: NOW,
             token_until: NOW.plus(Duration::from_secs(600)),
-            provider_session: None,
+            provider_session: sid,
         };
-        self.store.start_session(&sign_in, NOW).await.map(|()| session)
+        self.store.start_session(&sign_in, NOW.plus(late)).await.map(|()| session)
+    }
+
+    async fn apply(&self, jti: &str, effect: &Effect) -> Outcome {
+        let told = told(jti);
+        let applied = self.store.apply(&told, effect, NOW).await.unwrap();
+        self.store.told(&told).await.unwrap();
+        applied.outcome
     }
 
     async fn reopen(&mut self) {
@@ -148,4 +173,64 @@ async fn the_file_is_private() {
     let world = world().await;
     let mode = std::fs::metadata(&world.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// A word that comes late finds sessions that enrolled meanwhile with a token from before.
+#[tokio::test]
+async fn what_is_told_late_ends_what_was_signed_in_before_it() {
+    let (world, second) = (world().await, Duration::from_secs(1));
+    let late = world.sign_in_late(1, ("ada", None), 1, None, second * 80).await.unwrap();
+    let named = world.sign_in_late(2, ("eve", Some("s-2")), 2, None, second * 280).await.unwrap();
+    let ended = |outcome| match outcome {
+        Outcome::Ended(sessions) => sessions.into_iter().map(|ended| ended.session).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let at = NOW.plus(second * 10);
+    let ada = Sessions { principal: Some(who("ada")), session: None, device: None, or_unknown: true, at };
+    let past = Sessions { at: NOW.minus(second * 61), ..ada.clone() };
+    assert_eq!(ended(world.apply("past", &Effect::End(past)).await), [], "signed in after that");
+    assert_eq!(ended(world.apply("ada", &Effect::End(ada)).await), [late]);
+    // One that is named itself ends, whatever the times are.
+    let past = NOW.minus(second * 3600);
+    let sid = Sessions { principal: None, session: Some("s-2".into()), device: None, or_unknown: false, at: past };
+    assert_eq!(ended(world.apply("sid", &Effect::End(sid)).await), [named]);
+}
+
+/// Session tokens issued while the store wrote are void after a restart, too; two changes in one second are two.
+#[tokio::test]
+async fn a_change_of_claims_covers_the_time_it_took_to_be_known() {
+    let mut world = world().await;
+    let claims = Effect::ClaimsChanged { principal: who("ada"), at: NOW };
+    assert_eq!(world.apply("one", &claims).await, Outcome::Changed);
+    world.reopen().await;
+    let changed = world.store.revocations(NOW).await.unwrap().changed(&who("ada")).unwrap();
+    assert!(changed.tokens_from >= NOW.plus(SETTLING) && changed.at == NOW, "{changed:?}");
+    let then = NOW.plus(SETTLING * 3);
+    world.store.settled(&who("ada"), then).await.unwrap();
+    assert_eq!(world.apply("two", &claims).await, Outcome::Changed, "of the same second");
+    let changed = world.store.revocations(NOW).await.unwrap().changed(&who("ada")).unwrap();
+    assert!(changed.tokens_from >= then, "{changed:?}");
+    let older = Effect::ClaimsChanged { principal: who("ada"), at: NOW.minus(Duration::from_secs(1)) };
+    assert_eq!(world.apply("three", &older).await, Outcome::Outdated);
+}
+
+#[tokio::test]
+async fn of_forgotten_devices_only_the_word_against_them_stays() {
+    let world = world().await;
+    for number in [1, 2] {
+        world.sign_in(number.into(), "ada", number, None).await.unwrap();
+        let (device, jti) = (device(number), number.to_string());
+        let effect = Effect::Compliance { device, compliant: number == 1, at: NOW };
+        assert_eq!(world.apply(&jti, &effect).await, Outcome::Changed);
+    }
+    let rows = || async {
+        let count = sqlx::query("SELECT count(*) AS rows FROM device_compliance").fetch_one(&world.store.pool);
+        count.await.unwrap().try_get::<i64, _>("rows").unwrap()
+    };
+    world.store.prune(NOW).await.unwrap();
+    assert_eq!(rows().await, 2);
+    let later = NOW.plus(IDLE_SESSIONS * 2);
+    world.store.prune(later).await.unwrap();
+    assert_eq!(rows().await, 1);
+    assert!(!world.store.revocations(later).await.unwrap().is_compliant(&device(2)));
 }
