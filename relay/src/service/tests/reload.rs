@@ -182,6 +182,7 @@ async fn a_policy_is_seen_however_it_is_written() {
     std::fs::write(&policy, CLOSED).unwrap();
     watched.beyond(before).await;
     assert_eq!(watched.generation(), before + 1);
+    assert_eq!(watched.world.relay.snapshot.load().policy.len(), 1, "and never was");
     assert!(!is_allowed(&ada, "wiki").await, "the file that was emptied first");
     std::fs::write(&policy, "// none\n").unwrap();
     watched.beyond(before + 1).await;
@@ -196,6 +197,10 @@ async fn where_the_system_gives_no_notice_files_are_looked_at() {
     std::fs::write(watched.policy(), CLOSED).unwrap();
     watched.loads(1).await;
     assert!(!is_allowed(&ada, "wiki").await);
+    // The first change may have come before the first look; this one comes after it.
+    std::fs::write(watched.policy(), OPEN).unwrap();
+    watched.loads(2).await;
+    assert!(is_allowed(&ada, "wiki").await);
 }
 
 #[tokio::test]
