@@ -251,3 +251,29 @@ async fn other_settings_wait_for_a_restart_and_broken_ones_hold_back_the_policy(
     assert!(!is_allowed(&ada, "wiki").await);
     assert_eq!(watched.world.relay.config.organisation, "Test");
 }
+
+#[tokio::test]
+async fn connections_to_an_upstream_that_is_no_apps_any_more_are_closed() {
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let old = Upstream::tcp(move |mut stream| {
+        let ended = ended.clone();
+        async move {
+            let _request = stream.read(&mut [0; 4096]).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+            let _kept_until_closed = stream.read(&mut [0; 1]).await;
+            let _test_may_be_over = ended.send(());
+        }
+    })
+    .await;
+    let address = format!("http://{}", old.addr);
+    let watched = Watched::new(&[app("wiki", &address, "")]).await;
+    let ada = watched.world.device("ada").await;
+    assert!(is_allowed(&ada, "wiki").await);
+    let kept = tokio::time::timeout(std::time::Duration::from_millis(200), ends.recv()).await;
+    assert!(kept.is_err(), "the connection is kept for the next request");
+    let config = std::fs::read_to_string(watched.config()).unwrap();
+    std::fs::write(watched.config(), config.replace(&address, "http://127.0.0.1:1")).unwrap();
+    // It would lie idle for longer.
+    tokio::time::timeout(std::time::Duration::from_secs(8), ends.recv()).await.expect("it is closed").unwrap();
+}
