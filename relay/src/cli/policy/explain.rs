@@ -1,7 +1,7 @@
 //! `policy explain ID`: what a decision rested on. For administrators, and so with the policy's text.
 
 use super::super::output::Output;
-use super::super::{Failure, advised, failed};
+use super::super::{Failure, advised};
 use super::history::History;
 use super::{is_of_policy, load, result, snapshot};
 use crate::config::Outline;
@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 pub(super) fn explain(outline: &Outline, id: &str, output: Output) -> Result<(), Failure> {
     const FIX: &str = "Copy the whole id: 32 digits and letters, as the refusal or `postern why` shows it.";
     let id: DecisionId = id.trim().parse().map_err(|error| advised(Code::RequestInvalid, error, FIX))?;
-    let found = History::of(outline).find(id.as_str()).map_err(|why| failed(Code::AuditUnavailable, why))?;
+    let found = History::of(outline)
+        .find(id.as_str())
+        .map_err(|why| advised(Code::NotFound, why, "Run it as a user who may read the relay's audit log."))?;
     let Some((line, entry)) = found else {
         let detail =
             format!("no decision {id} is in {} nor in the logs rotated beside it", outline.audit_file.display());
