@@ -16,6 +16,7 @@ mod resume;
 mod setup;
 mod sign_in;
 mod status;
+mod step_up;
 mod upkeep;
 
 use crate::config::Config;
@@ -23,7 +24,7 @@ use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
 use driver::{Driver, Message};
 use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, Status};
-use postern_protocol::{Code, Problem};
+use postern_protocol::{Code, Problem, StepUp};
 use setup::Setup;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -89,6 +90,13 @@ impl Engine {
     pub async fn renew(&self, code: Code) -> Result<(), Problem> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Renew { code, reply }).await?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Has the user sign in afresh or more strongly. Resolves once the session token says so, or why it will not.
+    pub async fn step_up(&self, wanted: StepUp) -> Result<(), Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::StepUp { wanted, reply }).await?;
         answer.await.map_err(|_| stopped())?
     }
 

@@ -176,7 +176,9 @@ fn refusal(code: Code, document: &[u8]) -> Problem {
     let own = Problem::new(code);
     let Ok(told) = serde_json::from_slice::<Problem>(document) else { return own };
     let short = |text: Option<String>| text.map(|text| problem::printable(&text).chars().take(1000).collect());
-    Problem { detail: short(told.detail), decision: told.decision, ..own }.advice(short(told.reason), short(told.fix))
+    let step_up = told.step_up.filter(|_| code == Code::StepUpRequired);
+    let problem = Problem { detail: short(told.detail), decision: told.decision, step_up, ..own };
+    problem.advice(short(told.reason), short(told.fix))
 }
 
 /// A whole body of at most `max` bytes.

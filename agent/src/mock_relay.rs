@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use postern_protocol::control::{AppEntry, AppKind};
 use postern_protocol::discovery::RelayEndpoint;
-use postern_protocol::{ALPN_QUIC, Code, DeviceId, Problem, headers};
+use postern_protocol::{ALPN_QUIC, Code, DeviceId, Problem, StepUp, headers};
 use quinn::crypto::rustls::QuicServerConfig;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _, SanType};
 use rustls::pki_types::PrivateKeyDer;
@@ -239,6 +239,11 @@ pub(crate) struct MockEngine<F>(pub(crate) F);
 impl<F: Fn(Code) -> Result<(), Problem> + Send + Sync> Renewals for MockEngine<F> {
     fn renew(&self, code: Code) -> BoxFuture<'_, Result<(), Problem>> {
         Box::pin(std::future::ready((self.0)(code)))
+    }
+
+    fn step_up(&self, _: StepUp) -> BoxFuture<'static, Result<(), Problem>> {
+        let result = (self.0)(Code::StepUpRequired);
+        Box::pin(std::future::ready(result))
     }
 
     fn refused(&self, _: Code) {}

@@ -79,6 +79,10 @@ pub struct SignedIn {
     pub refresh_token: Option<SecretString>,
     /// Who it is, as far as the tokens tell.
     pub principal: Option<Principal>,
+    /// How long ago the person proved themself, where the provider tells.
+    pub auth_age: Option<Duration>,
+    /// How strongly they did, in the provider's words.
+    pub acr: Option<String>,
 }
 
 impl Provider {

@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use parking_lot::Mutex;
 use postern_protocol::control::{AppEntry, AppKind};
 use postern_protocol::local::{Denial, DenialKind};
-use postern_protocol::{AppName, Code, DecisionId, Problem, Retry, Timestamp};
+use postern_protocol::{AppName, Code, DecisionId, Problem, Retry, StepUp, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,10 @@ use tokio::sync::{broadcast, watch};
 
 /// How long a request waits for a new session token before it fails.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a request waits for a person to sign in afresh.
+const STEP_UP_LIMIT: Duration = Duration::from_secs(120);
+const FINISH: &str = "Finish the sign-in in your browser, then try again.";
+const BY_HAND: &str = "Run: postern login (or postern login --no-browser, which prints the address). Then try again.";
 /// Refusals a slow reader of the event stream may fall behind by.
 const DENIED_BACKLOG: usize = 64;
 
@@ -145,6 +149,8 @@ fn bearer(token: &SecretString) -> Option<HeaderValue> {
 pub trait Renewals: Send + Sync {
     /// Resolves once a newer token is in the uplink, or why it cannot be.
     fn renew(&self, code: Code) -> BoxFuture<'_, Result<(), Problem>>;
+    /// Resolves once the session token is that of a sign-in as fresh or strong as this, or why it will not be.
+    fn step_up(&self, wanted: StepUp) -> BoxFuture<'static, Result<(), Problem>>;
     /// The session itself was refused; the engine finds out what that means.
     fn refused(&self, code: Code);
 }
@@ -152,6 +158,11 @@ pub trait Renewals: Send + Sync {
 impl Renewals for Engine {
     fn renew(&self, code: Code) -> BoxFuture<'_, Result<(), Problem>> {
         Box::pin(Self::renew(self, code))
+    }
+
+    fn step_up(&self, wanted: StepUp) -> BoxFuture<'static, Result<(), Problem>> {
+        let engine = self.clone();
+        Box::pin(async move { engine.step_up(wanted).await })
     }
 
     fn refused(&self, code: Code) {
@@ -180,14 +191,14 @@ impl Access {
     /// Sends a request to the app its `Host` names. A refusal by the relay is an `Err`, what the app answers is not.
     pub async fn request(&self, app: &AppName, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         let spare = replay_of(&request);
-        let problem = match self.send(request).await {
+        let mut problem = match self.send(request).await {
             Ok(response) => return Ok(response),
             Err(problem) => problem,
         };
         // Also where the request cannot be sent again: its sender will.
-        let renewed = self.renewed(&problem).await;
+        let mended = self.mended(&mut problem, spare.is_some()).await;
         let problem = match spare {
-            Some(spare) if renewed => match self.send(spare).await {
+            Some(spare) if mended => match self.send(spare).await {
                 Ok(response) => return Ok(response),
                 Err(problem) => problem,
             },
@@ -209,19 +220,57 @@ impl Access {
     async fn open(&self, app: &AppName) -> Result<AppStream, Problem> {
         let way = self.uplink.current()?;
         let port = port_of(&self.uplink.apps(), app)?;
-        match way.link.connect(app, port, &way.bearer).await {
-            Err(problem) if self.renewed(&problem).await => {
-                let way = self.uplink.current()?;
-                way.link.connect(app, port, &way.bearer).await
-            }
-            other => other,
+        let mut problem = match way.link.connect(app, port, &way.bearer).await {
+            Ok(stream) => return Ok(stream),
+            Err(problem) => problem,
+        };
+        if !self.mended(&mut problem, true).await {
+            return Err(problem);
         }
+        let way = self.uplink.current()?;
+        way.link.connect(app, port, &way.bearer).await
     }
 
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         let way = self.uplink.current()?;
         request.headers_mut().insert(PROXY_AUTHORIZATION, way.bearer.clone());
         problem_in(way.link.request(request).await?).await
+    }
+
+    /// Sees to what the refusal asks for; true: try again. `waits`: can whoever asked be kept waiting for a person?
+    async fn mended(&self, refusal: &mut Problem, waits: bool) -> bool {
+        if refusal.code == Code::StepUpRequired {
+            return self.stepped_up(refusal, waits).await;
+        }
+        self.renewed(refusal).await
+    }
+
+    async fn stepped_up(&self, refusal: &mut Problem, waits: bool) -> bool {
+        let wanted = refusal.step_up.as_deref().cloned().unwrap_or_default();
+        let signing_in = self.renewals.step_up(wanted);
+        if !waits {
+            // Sent in pieces as it came, it cannot be sent again; the sign-in goes on without it.
+            tokio::spawn(signing_in);
+            refusal.fix = Some("Sign in again where your browser asks you to, then repeat what you did.".into());
+            return false;
+        }
+        let why = match tokio::time::timeout(STEP_UP_LIMIT, signing_in).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(why)) => why,
+            Err(_) => Problem::new(Code::SignInTimeout).advice(None, Some(FINISH.into())),
+        };
+        match why.code {
+            // The decision stands; what became of the wait is what the person has to know.
+            Code::SignInCancelled | Code::SignInTimeout | Code::SignInFailed => {
+                let reason = refusal.reason.take();
+                *refusal = Problem { decision: refusal.decision.take(), reason, ..why };
+            }
+            _ => {
+                refusal.detail = why.detail.or(Some(why.title));
+                refusal.fix = Some(BY_HAND.into());
+            }
+        }
+        false
     }
 
     /// Asks for a newer token where the refusal says that one would help.

@@ -256,6 +256,9 @@ pub enum RelayEvent {
         /// What to do, in the policy author's words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fix: Option<String>,
+        /// The sign-in that would let them flow again, where the code is `step_up_required`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step_up: Option<StepUp>,
     },
     /// Frozen streams flow again.
     Resumed {

@@ -70,6 +70,12 @@ pub enum Event {
         /// Why.
         code: Code,
     },
+    /// Somebody waits for a fresher or stronger sign-in of the same user; answered by [`Effect::SteppedUp`],
+    /// [`Effect::StepUpFailed`] or the session's end.
+    StepUp {
+        /// The user asks for it, rather than a request that was refused.
+        asked: bool,
+    },
     /// The relay says that the session, device or user is revoked.
     Revoked {
         /// Which of them.
@@ -90,6 +96,8 @@ pub enum Event {
 pub enum Answer {
     /// The provider vouched for the user.
     SignedIn(Tokens),
+    /// The provider vouched for the same user anew.
+    SteppedUp(Tokens),
     /// The relay issued a certificate and a session.
     Enrolled(Validity),
     /// The secrets are where they outlive the process, or are meant to stay in memory.
@@ -166,6 +174,13 @@ pub enum Effect {
         /// The task that dialled it.
         link: Ticket,
     },
+    /// The session token in use is that of the fresher or stronger sign-in: what waited for it goes on.
+    SteppedUp,
+    /// There will be no such sign-in now: what waited for it is refused.
+    StepUpFailed {
+        /// Why not.
+        problem: Box<Problem>,
+    },
     /// The session is over: close every link and forget what `ending` says.
     End {
         /// How it ended.
@@ -180,6 +195,8 @@ pub enum Effect {
 pub enum Task {
     /// Sign in at the provider.
     SignIn,
+    /// Have the same user sign in at the provider again, for the session that lives.
+    StepUp,
     /// Exchange the sign-in for a certificate and a session.
     Enroll,
     /// Put the secrets where they outlive the process.

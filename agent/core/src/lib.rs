@@ -12,6 +12,7 @@ mod machine;
 pub mod renewal;
 mod resting;
 mod sign_in;
+mod step_up;
 mod turn;
 mod upkeep;
 mod verdict;

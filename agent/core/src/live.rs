@@ -7,6 +7,7 @@ use crate::event::{Account, Answer, Effect, Ending, Event, Ticket, Tokens, Valid
 use crate::machine::State;
 use crate::renewal;
 use crate::resting::Resting;
+use crate::step_up::StepUp;
 use crate::turn::Turn;
 use crate::upkeep::{Duties, Kind};
 use crate::verdict::{Verdict, concerns_session};
@@ -37,6 +38,7 @@ pub(crate) struct Live {
     pub(crate) apps_stale: bool,
     pub(crate) posture: Posture,
     pub(crate) duties: Duties,
+    pub(crate) step_up: StepUp,
     problem: Option<Problem>,
     save_problem: Option<Problem>,
 }
@@ -145,6 +147,7 @@ impl Live {
             apps_stale: true,
             posture: Posture::default(),
             duties: Duties::new(),
+            step_up: StepUp::default(),
             problem: None,
             save_problem: None,
         })
@@ -154,6 +157,14 @@ impl Live {
     pub(crate) fn handle(mut self: Box<Self>, event: Event, turn: &mut Turn) -> State {
         let outcome = match event {
             Event::SignOut => Err((Ending::SignedOut, Problem::new(Code::NotSignedIn))),
+            Event::StepUp { asked } => {
+                self.want_step_up(asked, turn);
+                Ok(())
+            }
+            Event::Answer { ticket, answer } if self.step_up.is(ticket) => {
+                self.stepped_up(answer, turn);
+                Ok(())
+            }
             Event::Answer { ticket, answer } => match self.duties.holder(ticket) {
                 Some(kind) => match answer {
                     Ok(answer) => self.succeeded(kind, ticket, answer, turn),
@@ -191,6 +202,7 @@ impl Live {
             Ok(()) => State::Live(self),
             Err((ending, problem)) => {
                 self.duties.tickets().for_each(|ticket| turn.cancel(ticket));
+                self.step_up.stop(turn);
                 turn.effects.push(Effect::End { ending, problem: Box::new(problem.clone()) });
                 State::Resting(Box::new(Resting::after(self.account, ending, problem, turn)))
             }
@@ -242,6 +254,38 @@ impl Live {
         Ok(())
     }
 
+    fn want_step_up(&mut self, asked: bool, turn: &mut Turn) {
+        // Without a session token nothing was refused for want of a better one.
+        if self.session.is_some() || self.step_up.is_under_way() {
+            self.step_up.wanted(self.account, asked, turn);
+        } else {
+            let problem = self.problem.clone().unwrap_or_else(|| Problem::new(Code::RelayUnreachable));
+            turn.effects.push(Effect::StepUpFailed { problem: Box::new(problem) });
+        }
+    }
+
+    /// The new tokens replace the old ones, and the relay is shown them at once.
+    fn stepped_up(&mut self, answer: Result<Answer, Box<Problem>>, turn: &mut Turn) {
+        let tokens = match answer {
+            Ok(Answer::SteppedUp(tokens)) => tokens,
+            Ok(_) => return self.step_up.fail(Problem::new(Code::Internal).detail("an answer made no sense"), turn),
+            Err(problem) => return self.step_up.fail(*problem, turn),
+        };
+        // What is under way with the tokens of before would bring back what they say of the user.
+        self.duties.abandon(Kind::Refresh, turn);
+        self.duties.abandon(Kind::Exchange, turn);
+        self.tokens = ProviderTokens::new(tokens, turn.now, turn.random());
+        self.secrets.version += u64::from(tokens.rotated);
+        if tokens.fresh_for < SHORTEST_LIFE {
+            return self.step_up.fail(Problem::new(Code::IdentityTokenStale), turn);
+        }
+        self.step_up.prove();
+        self.duties.of(Kind::Exchange).hurry();
+        if let Some(session) = &mut self.session {
+            session.renew_at = turn.now;
+        }
+    }
+
     fn connected(&mut self, ticket: Ticket, turn: &mut Turn) {
         let certificate = self.duties.certificate_in_flight;
         let link = Link { ticket, certificate, since: turn.now, outdated: false };
@@ -272,6 +316,7 @@ impl Live {
             turn.effects.push(Effect::Release { link: old.link });
         }
         self.problem = None;
+        self.step_up.granted(turn);
     }
 
     fn failed(&mut self, kind: Kind, problem: Problem, turn: &mut Turn) -> Result<(), Over> {
@@ -298,6 +343,9 @@ impl Live {
                 Kind::Exchange | Kind::Refresh => self.tokens.stale_at = turn.now,
                 _ => self.renew_soon(turn),
             }
+        }
+        if kind == Kind::Exchange && self.step_up.is_proven() && verdict != Verdict::Later {
+            self.step_up.fail(problem.clone(), turn);
         }
         if matches!(kind, Kind::Connect | Kind::Exchange | Kind::Refresh) {
             self.report(problem, turn);
@@ -385,6 +433,10 @@ impl Live {
         for (kind, ticket) in self.duties.overdue(turn.now) {
             turn.cancel(ticket);
             self.failed(kind, kind.late(), turn)?;
+        }
+        if let (Some(ticket), true) = (self.step_up.ticket(), self.step_up.overdue().is_some_and(|at| at <= turn.now)) {
+            turn.cancel(ticket);
+            self.step_up.fail(Problem::new(Code::SignInTimeout), turn);
         }
         self.start_what_is_due(turn);
         Ok(())

@@ -5,7 +5,7 @@ use crate::live::Live;
 use crate::resting::Resting;
 use crate::sign_in::SigningIn;
 use crate::turn::Turn;
-use postern_protocol::{Problem, Timestamp, local};
+use postern_protocol::{Code, Problem, Timestamp, local};
 
 /// All that the agent decides about its session.
 #[derive(Debug)]
@@ -43,6 +43,9 @@ impl Machine {
         self.latest = self.latest.max(moment.now);
         let mut turn = Turn::new(Moment { now: self.latest, ..moment }, &mut self.tickets);
         let state = std::mem::replace(&mut self.state, State::Resting(Box::new(Resting::signed_out())));
+        if let (Event::StepUp { .. }, State::Resting(_) | State::SigningIn(_)) = (&event, &state) {
+            turn.effects.push(Effect::StepUpFailed { problem: Box::new(Problem::new(Code::NotSignedIn)) });
+        }
         self.state = match state {
             State::Resting(resting) => resting.handle(event, &mut turn),
             State::SigningIn(signing_in) => signing_in.handle(event, &mut turn),

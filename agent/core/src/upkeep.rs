@@ -166,6 +166,7 @@ impl Live {
     pub(crate) fn deadline(&self, now: Timestamp) -> Timestamp {
         let starts = Kind::ALL.into_iter().filter_map(|kind| self.opens(kind, now));
         let watchdogs = Kind::ALL.into_iter().filter_map(|kind| self.duties.get(kind).overdue());
+        let watchdogs = watchdogs.chain(self.step_up.overdue());
         let stale = Some(self.tokens.stale_at).filter(|at| *at > now);
         let ends = self.session.map(|session| session.ends).into_iter().chain(stale);
         starts.chain(watchdogs).chain(ends).min().unwrap_or(self.certificate.ends).min(self.certificate.ends)

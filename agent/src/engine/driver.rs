@@ -9,6 +9,7 @@ use super::record::Record;
 use super::resume::Resuming;
 use super::setup::Setup;
 use super::status;
+use super::step_up::SteppingUp;
 use crate::link::Link;
 use crate::uplink::Uplink;
 use aws_lc_rs::rand;
@@ -16,7 +17,7 @@ use futures_util::future::{BoxFuture, Shared};
 use postern_agent_core::{Event, Machine, Moment, Task, Ticket};
 use postern_protocol::control::{Posture, RelayEvent};
 use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, State, Status};
-use postern_protocol::{Code, Problem, Timestamp};
+use postern_protocol::{Code, Problem, StepUp, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(super) enum Message {
     Logout { reply: oneshot::Sender<Result<SignedOut, Problem>> },
     Renew { code: Code, reply: oneshot::Sender<Result<(), Problem>> },
     Refused { code: Code },
+    StepUp { wanted: StepUp, reply: oneshot::Sender<Result<(), Problem>> },
     Shutdown { reply: oneshot::Sender<()> },
     Done { ticket: Ticket, outcome: Result<Outcome, Problem> },
     LinkClosed { link: Ticket, problem: Problem },
@@ -66,6 +68,7 @@ pub(super) struct Driver {
     pub(super) granted: Option<Granted>,
     /// When the last session token ends, by the system's clock; known also while there is no link.
     pub(super) token_ends: Option<Timestamp>,
+    pub(super) step_up: SteppingUp,
     /// The posture that the relay was told last in this session.
     pub(super) posture: Option<Posture>,
     /// The last sign-in that was asked for, and who waits for it.
@@ -105,6 +108,7 @@ impl Driver {
             released: Vec::new(),
             granted: None,
             token_ends: None,
+            step_up: SteppingUp::default(),
             posture: None,
             request: super::login::unasked(),
             login: None,
@@ -168,6 +172,7 @@ impl Driver {
                 self.handle(Event::SignOut);
             }
             Message::Renew { code, reply } => self.renew(code, reply),
+            Message::StepUp { wanted, reply } => self.want_step_up(wanted, reply),
             Message::Refused { code } => self.handle(Event::Refused { code }),
             Message::Done { ticket, outcome } => self.done(ticket, outcome),
             Message::LinkClosed { link, problem } => {
@@ -203,9 +208,16 @@ impl Driver {
             RelayEvent::Cut { app, decision, code, reason, fix } => {
                 self.uplink.cut(app, Problem::new(code).decision(decision).advice(reason, fix));
             }
-            RelayEvent::Held { app, decision, code, until, reason, fix } => {
+            RelayEvent::Held { app, decision, code, until, reason, fix, step_up } => {
                 tracing::warn!(%app, %code, %until, "streams are held until this is mended");
-                self.uplink.held(app, Problem::new(code).decision(decision).advice(reason, fix), until);
+                self.uplink.held(
+                    app,
+                    Problem::new(code).decision(decision).step_up(step_up.clone()).advice(reason, fix),
+                    until,
+                );
+                if let Some(wanted) = step_up {
+                    self.held_for_step_up(wanted);
+                }
             }
             RelayEvent::Resumed { app } => {
                 tracing::info!(%app, "streams that were held flow again");

@@ -60,6 +60,8 @@ impl Driver {
                     self.released.push(Arc::downgrade(&dialled.link));
                 }
             }
+            Effect::SteppedUp => self.stepped_up(),
+            Effect::StepUpFailed { problem } => self.step_up_failed(*problem),
             Effect::End { ending, problem } => self.end(ending, *problem),
         }
     }
@@ -68,6 +70,7 @@ impl Driver {
         tracing::debug!(?task, "begins");
         let work = match task {
             Task::SignIn => Some(self.sign_in()),
+            Task::StepUp => self.step_up_work(),
             _ => self.work(task),
         };
         // A task whose means are gone fails as soon as the machine listens again.
@@ -79,7 +82,7 @@ impl Driver {
         let (held, setup) = (self.held.clone()?, Arc::clone(&self.setup));
         let name = setup.config.device_name.clone();
         Some(match task {
-            Task::SignIn => return None,
+            Task::SignIn | Task::StepUp => return None,
             Task::Enroll => {
                 Box::pin(async move { sign_in::enroll(held, name.as_deref()).await.map(Outcome::Enrolled) })
             }

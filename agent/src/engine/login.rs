@@ -48,6 +48,9 @@ impl Driver {
         if self.hurry_resume(&request) {
             return;
         }
+        if self.steps_up_by_hand(request.method) {
+            return;
+        }
         if !self.lives() {
             self.request = request;
         }
@@ -89,7 +92,7 @@ impl Driver {
         let (state, now) = (self.machine.state(), self.now);
         let Some(login) = &mut self.login else { return };
         let over = match state {
-            State::Online => true,
+            State::Online => !self.step_up.runs,
             State::SigningIn | State::Enrolling => false,
             State::SignedOut | State::Expired | State::Revoked => self.resuming.is_none(),
             State::Connecting | State::Offline => *login.gives_up.get_or_insert(now.plus(CONNECT_LIMIT)) <= now,

@@ -18,6 +18,7 @@ use std::time::Duration;
 /// A task's result.
 pub(super) enum Outcome {
     SignedIn(Box<Held>),
+    SteppedUp(Box<(Arc<Provider>, SignedIn)>),
     Enrolled(Enrolment),
     Saved,
     Connected { link: Arc<Link>, moved: Option<Relay> },
@@ -95,6 +96,7 @@ impl Driver {
                 self.grant(link, SecretString::from(granted.access_token), lifetime);
                 Answer::Granted { lifetime }
             }
+            Outcome::SteppedUp(signed_in) => Answer::SteppedUp(held.stepped_up(*signed_in)),
             Outcome::Saved => Answer::Saved,
             Outcome::SignedIn(_) | Outcome::Apps(_) | Outcome::PostureSeen(_) | Outcome::PostureReported(_) => {
                 return Err(gone());
@@ -123,6 +125,16 @@ impl Held {
             }
             None => self.principal = Some(told),
         }
+    }
+
+    /// The same person's newer sign-in. A provider that gives no new refresh token leaves the old one good.
+    fn stepped_up(&mut self, (provider, signed_in): (Arc<Provider>, SignedIn)) -> Tokens {
+        let rotated = differs(self.refresh_token.as_ref(), signed_in.refresh_token.as_ref());
+        let fresh_for = signed_in.proof.fresh_for;
+        self.provider = Some(provider);
+        self.proof = Some(signed_in.proof);
+        self.refresh_token = signed_in.refresh_token.or_else(|| self.refresh_token.take());
+        Tokens { fresh_for, renewable: self.refresh_token.is_some(), rotated }
     }
 
     fn refreshed(&mut self, result: Result<(Arc<Provider>, SignedIn), RefreshFailure>) -> Result<Tokens, Problem> {

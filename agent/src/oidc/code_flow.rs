@@ -2,13 +2,15 @@
 
 use super::redirect::{Callback, Expected, Redirect};
 use super::requests::{Transport, client, problem_of};
-use super::{Browser, Provider, SignedIn};
+use super::{Browser, Provider, SignedIn, failed};
 use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
-use postern_protocol::{Code, Problem};
+use postern_protocol::{Code, Problem, StepUp};
 use std::pin::pin;
 use std::time::Duration;
 use url::Url;
 
+/// Clocks of provider and device may differ by this much.
+const CLOCKS: Duration = Duration::from_secs(60);
 /// A person has this long to sign in.
 const PERSON_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -19,6 +21,32 @@ impl Provider {
         nonce: &str,
         browser: Browser,
         show: impl FnOnce(&Url) + Send,
+    ) -> Result<SignedIn, Problem> {
+        self.authorize(nonce, None, browser, show, &|_| Ok(())).await
+    }
+
+    /// Signs in once more, as fresh or strong as `wanted` says (OpenID Connect Core §3.1.2.1), and sees to it that the
+    /// provider did so and that `person` agrees to who it is. Where the agent is to open the browser and cannot, nobody
+    /// would ever see the page: that ends it.
+    pub async fn step_up(
+        &self,
+        nonce: &str,
+        wanted: &StepUp,
+        browser: Browser,
+        show: impl FnOnce(&Url) + Send,
+        person: impl Fn(&SignedIn) -> Result<(), Problem> + Sync,
+    ) -> Result<SignedIn, Problem> {
+        let judge = |signed_in: &SignedIn| person(signed_in).and_then(|()| check_fresh(signed_in, wanted));
+        self.authorize(nonce, Some(wanted), browser, show, &judge).await
+    }
+
+    async fn authorize(
+        &self,
+        nonce: &str,
+        wanted: Option<&StepUp>,
+        browser: Browser,
+        show: impl FnOnce(&Url) + Send,
+        judge: &(dyn Fn(&SignedIn) -> Result<(), Problem> + Sync),
     ) -> Result<SignedIn, Problem> {
         // Without S256 a stolen code could be used by the thief: better no sign-in than that one.
         if !self.metadata.has_s256 {
@@ -38,6 +66,13 @@ impl Provider {
         if self.metadata.knows_consent && self.sign_in.scopes.iter().any(|scope| scope == "offline_access") {
             request = request.add_extra_param("prompt", "consent");
         }
+        if let Some(wanted) = wanted {
+            let max_age = wanted.max_age.map(|seconds| ("max_age", seconds.to_string()));
+            let acr_values = wanted.acr_values.clone().map(|values| ("acr_values", values));
+            for (name, value) in max_age.into_iter().chain(acr_values) {
+                request = request.add_extra_param(name, value);
+            }
+        }
         let (url, state) = request.url();
         let issuer = self.metadata.issuer.as_str().to_owned();
         let expected = Expected {
@@ -47,16 +82,21 @@ impl Provider {
         };
         show(&url);
         let open = async {
-            // The address was shown: whoever reads it can open it.
-            if let Err(problem) = browser.open(&url).await {
-                tracing::warn!(code = %problem.code, detail = problem.detail, "the browser was not opened");
+            match browser.open(&url).await {
+                Err(problem) if wanted.is_some() => return Err(problem),
+                // The address was shown: whoever reads it can open it.
+                Err(problem) => {
+                    tracing::warn!(code = %problem.code, detail = problem.detail, "the browser was not opened");
+                }
+                Ok(()) => {}
             }
+            Ok(())
         };
         let wait = async {
             let mut answer = pin!(redirect.wait(expected));
             tokio::select! {
                 early = &mut answer => return early,
-                () = open => {}
+                opened = open => opened?,
             }
             answer.await
         };
@@ -67,7 +107,11 @@ impl Provider {
                 let transport = Transport::new(&self.web);
                 let request = client.exchange_code(AuthorizationCode::new(code)).set_pkce_verifier(verifier);
                 match request.request_async(&transport).await {
-                    Ok(answer) => self.accept(&answer, Some(nonce)).await,
+                    // Before the page tells the person how it went.
+                    Ok(answer) => self
+                        .accept(&answer, Some(nonce))
+                        .await
+                        .and_then(|signed_in| judge(&signed_in).map(|()| signed_in)),
                     Err(error) => Err(problem_of(&error, &transport, Code::SignInFailed)),
                 }
             }
@@ -75,6 +119,25 @@ impl Provider {
         };
         tell(callback, &result);
         result
+    }
+}
+
+/// OpenID Connect Core §3.1.3.7, rules 12 and 13: did the provider do what was asked of it?
+fn check_fresh(signed_in: &SignedIn, wanted: &StepUp) -> Result<(), Problem> {
+    let SignedIn { auth_age, acr, .. } = signed_in;
+    if let Some(max_age) = wanted.max_age {
+        let limit = Duration::from_secs(max_age).saturating_add(CLOCKS);
+        match auth_age {
+            None => return Err(failed("the provider does not say when the person signed in, though it was asked to")),
+            Some(age) if *age > limit => return Err(failed("the provider did not ask the person to sign in afresh")),
+            Some(_) => {}
+        }
+    }
+    match &wanted.acr_values {
+        Some(values) if !acr.as_ref().is_some_and(|acr| values.split(' ').any(|value| value == acr)) => {
+            Err(failed("the provider did not sign the person in as strongly as it was asked to"))
+        }
+        _ => Ok(()),
     }
 }
 

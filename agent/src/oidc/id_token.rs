@@ -43,6 +43,9 @@ type Claims = IdTokenClaims<NoMore, CoreGenderClaim>;
 pub(super) struct Verified {
     pub(super) principal: Principal,
     pub(super) fresh_for: Duration,
+    /// How long ago the person proved themself (`auth_time`).
+    pub(super) auth_age: Option<Duration>,
+    pub(super) acr: Option<String>,
 }
 
 /// Verifies a token that came straight from the token endpoint. With `nonce` it must carry that very nonce.
@@ -62,7 +65,12 @@ pub(super) async fn verify(provider: &Provider, token: &str, nonce: Option<&str>
     };
     let claims = claims.map_err(|error| refused(&error.to_string()))?;
     check_authorized_party(&claims, &provider.sign_in.client_id)?;
-    Ok(Verified { principal: principal(&claims), fresh_for: fresh_for(&claims, provider.sign_in.token_max_age) })
+    Ok(Verified {
+        principal: principal(&claims),
+        fresh_for: fresh_for(&claims, provider.sign_in.token_max_age),
+        auth_age: claims.auth_time().map(|at| seconds(now_seconds().saturating_sub(at.timestamp()))),
+        acr: claims.auth_context_ref().map(|acr| acr.as_str().to_owned()),
+    })
 }
 
 fn check(
@@ -110,10 +118,13 @@ fn principal(claims: &Claims) -> Principal {
 
 /// The relay counts from `iat`; so does this, by the local clock, and never beyond the token's own life.
 fn fresh_for(claims: &Claims, max_age: u64) -> Duration {
-    let seconds = |number: i64| Duration::from_secs(u64::try_from(number).unwrap_or(0));
     let (issued, ends) = (claims.issue_time().timestamp(), claims.expiration().timestamp());
     let life = seconds(ends.saturating_sub(issued)).min(Duration::from_secs(max_age));
     life.saturating_sub(seconds(now_seconds().saturating_sub(issued)))
+}
+
+fn seconds(number: i64) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or(0))
 }
 
 fn now_seconds() -> i64 {

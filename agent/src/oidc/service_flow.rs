@@ -20,6 +20,7 @@ impl Provider {
             .request_async(&transport)
             .await
             .map_err(|error| problem_of(&error, &transport, Code::SignInFailed))?;
-        Ok(SignedIn { proof: self.access_proof(&answer)?, refresh_token: None, principal: None })
+        let proof = self.access_proof(&answer)?;
+        Ok(SignedIn { proof, refresh_token: None, principal: None, auth_age: None, acr: None })
     }
 }

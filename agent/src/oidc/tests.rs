@@ -16,6 +16,7 @@ use url::Url;
 mod code_flow;
 mod id_tokens;
 mod other_flows;
+mod step_up;
 
 const NONCE: &str = "nonce-of-the-device-key";
 

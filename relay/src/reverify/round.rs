@@ -244,10 +244,10 @@ impl Answer {
         if self.resumed > 0 {
             told(RelayEvent::Resumed { app: app.clone() });
         }
-        let Err(Denial { code, reason, fix, .. }) = self.outcome.clone() else { return };
+        let Err(Denial { code, reason, fix, step_up }) = self.outcome.clone() else { return };
         if let Some(until) = self.held.filter(|_| self.holds > 0) {
             let (app, decision, reason, fix) = (app.clone(), decision.clone(), reason.clone(), fix.clone());
-            told(RelayEvent::Held { app, decision, code, until, reason, fix });
+            told(RelayEvent::Held { app, decision, code, until, reason, fix, step_up });
         }
         if self.cut > 0 {
             told(RelayEvent::Cut { app, decision, code, reason, fix });

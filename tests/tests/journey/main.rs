@@ -17,6 +17,7 @@ mod other_sign_ins;
 mod posture;
 mod record;
 mod revocation;
+mod step_up;
 mod working_day;
 
 use postern_tests::{Agent, App, Browser, Keyring, Provider, Relay, Settings, Upstream, World};

@@ -38,6 +38,9 @@ fn life() -> impl Strategy<Value = u64> {
 fn step() -> impl Strategy<Value = Step> {
     let plain = prop::sample::select(vec![
         Event::AppsChanged,
+        Event::StepUp { asked: false },
+        Event::StepUp { asked: false },
+        Event::StepUp { asked: true },
         Event::Draining,
         Event::Woke,
         Event::SignIn { account: Account::Person },
@@ -88,6 +91,7 @@ fn apply(world: &mut World, step: Step) {
                 match task {
                     Task::SignIn => Answer::SignedIn(tokens),
                     Task::Refresh => Answer::Refreshed(tokens),
+                    Task::StepUp => Answer::SteppedUp(tokens),
                     Task::Enroll => Answer::Enrolled(validity),
                     Task::RenewCertificate { .. } => Answer::Renewed(validity),
                     Task::Exchange { .. } => Answer::Granted { lifetime: span },
@@ -135,7 +139,13 @@ fn apply(world: &mut World, step: Step) {
         }
         Step::Refused(code) => world.send(Event::Refused { code }),
         Step::Revoked(code) => world.send(Event::Revoked { code }),
-        Step::Plain(event) => world.send(event),
+        Step::Plain(event) => {
+            if let Event::SignIn { account } | Event::Resume { account, .. } | Event::Remember { account, .. } = &event
+            {
+                world.note_account(*account);
+            }
+            world.send(event);
+        }
     }
 }
 
@@ -231,6 +241,30 @@ proptest! {
             prop_assert!(world.machine.state() != local::State::Online || world.posture_age() <= Duration::from_secs(60), "{:?}", world.posture_age());
             world.tick();
         }
+    }
+
+    /// From wherever it got to: whoever waits for a step-up hears of an end within its limit, whatever the tasks do.
+    #[test]
+    fn nobody_waits_for_a_step_up_for_ever(
+        steps in prop::collection::vec(step(), 1..60),
+        after in prop::collection::vec(step(), 0..40),
+    ) {
+        let mut world = World::online(Account::Person);
+        for step in steps {
+            apply(&mut world, step);
+        }
+        world.send(Event::StepUp { asked: true });
+        for step in after {
+            apply(&mut world, step);
+        }
+        let end = world.now.plus(Duration::from_secs(11 * 60));
+        while world.waiting && world.now < end && world.running(|task| matches!(task, Task::StepUp)).is_some() {
+            world.tick();
+        }
+        prop_assert!(world.running(|task| matches!(task, Task::StepUp)).is_none() || world.now <= end);
+        world.send(Event::Woke);
+        world.all_goes_well();
+        prop_assert!(!world.waiting || world.machine.state() != local::State::Online);
     }
 
     #[test]

@@ -358,3 +358,48 @@ fn a_draining_relay_is_left_for_a_new_link() {
     world.all_goes_well();
     assert_ne!(world.carrying.unwrap(), old);
 }
+
+fn is_step_up(task: &Task) -> bool {
+    matches!(task, Task::StepUp)
+}
+
+#[test]
+fn a_step_up_brings_a_session_token_of_the_new_sign_in() {
+    let mut world = World::online(Account::Person);
+    let before = world.started.len();
+    world.send(Event::StepUp { asked: false });
+    world.send(Event::StepUp { asked: false });
+    assert_eq!(world.started_since(before, is_step_up), 1, "one at a time");
+    let step_up = world.running(is_step_up).unwrap();
+    world.answer(step_up, good_answer(Task::StepUp));
+    let exchange = world.running(is_exchange).expect("the relay is shown the new tokens at once");
+    assert!(world.waiting);
+    world.answer(exchange, good_answer(world.flights[&exchange].0));
+    assert!(!world.waiting && world.effects.contains(&Effect::SteppedUp));
+    // What a fresh sign-in does not satisfy is refused for a while; the user may ask again.
+    world.all_goes_well();
+    let before = world.started.len();
+    live_for(&mut world, Duration::from_secs(29));
+    world.send(Event::StepUp { asked: false });
+    assert_eq!(world.started_since(before, is_step_up), 0);
+    assert!(matches!(world.effects.last(), Some(Effect::StepUpFailed { .. })));
+    world.send(Event::StepUp { asked: true });
+    assert_eq!(world.started_since(before, is_step_up), 1);
+    // And who lost the page starts over.
+    world.send(Event::StepUp { asked: true });
+    assert_eq!(world.started_since(before, is_step_up), 2);
+    world.refuse(world.running(is_step_up).unwrap(), Code::SignInCancelled);
+    assert!(!world.waiting);
+    assert_eq!(world.machine.state(), local::State::Online, "a step-up that fails takes nothing away");
+    live_for(&mut world, Duration::from_secs(30));
+    let before = world.started.len();
+    world.send(Event::StepUp { asked: false });
+    assert_eq!(world.started_since(before, is_step_up), 1, "later it may be asked for again");
+}
+
+#[test]
+fn a_service_account_does_not_wait_for_a_person() {
+    let mut world = World::online(Account::Service);
+    world.send(Event::StepUp { asked: true });
+    assert!(world.running(is_step_up).is_none() && !world.waiting);
+}

@@ -31,6 +31,15 @@ pub(super) struct World {
     session_token_ends: Timestamp,
     /// The posture that the relay knows is of this time.
     posture_of: Timestamp,
+    /// Somebody waits for a step-up.
+    pub(super) waiting: bool,
+    /// So it was before the last wish for one.
+    waited: bool,
+    /// A step-up brought new tokens, which the relay has not yet taken.
+    proven: bool,
+    /// When a step-up ended last.
+    step_up_ended: Option<Timestamp>,
+    service: bool,
 }
 
 impl World {
@@ -52,6 +61,11 @@ impl World {
             token_stale_at: Timestamp::default(),
             session_token_ends: Timestamp::default(),
             posture_of: Timestamp::default(),
+            waiting: false,
+            waited: false,
+            proven: false,
+            step_up_ended: None,
+            service: false,
         }
     }
 
@@ -85,6 +99,13 @@ impl World {
                     | (Task::RenewCertificate { .. }, Ok(Answer::Renewed(_))) => {
                         self.change_secrets();
                     }
+                    (Task::StepUp, Ok(Answer::SteppedUp(tokens))) => {
+                        self.token_stale_at = self.now.plus(tokens.fresh_for);
+                        self.proven = true;
+                        if tokens.rotated {
+                            self.change_secrets();
+                        }
+                    }
                     (Task::Save, Ok(Answer::Saved)) => self.unsaved = self.unsaved_since_save_began,
                     (Task::Save, _) => self.save_failed = !self.unsaved_since_save_began,
                     (Task::Connect, Ok(Answer::Connected)) => {
@@ -98,6 +119,7 @@ impl World {
                     _ => {}
                 }
             }
+            Event::StepUp { .. } => (self.waited, self.waiting) = (self.waiting, true),
             Event::LinkClosed { link, .. } => {
                 self.links.remove(link);
                 self.carrying = self.carrying.filter(|used| used != link);
@@ -129,7 +151,19 @@ impl World {
                 assert_ne!(self.carrying, Some(*link), "let go of the link in use");
                 self.links.remove(link);
             }
+            Effect::SteppedUp => {
+                assert!(self.waiting && self.proven, "a step-up that nobody made is over");
+                assert!(self.carrying.is_some(), "stepped up without a session token");
+                (self.waiting, self.proven, self.step_up_ended) = (false, false, Some(self.now));
+            }
+            Effect::StepUpFailed { .. } => {
+                (self.waiting, self.proven) = (false, false);
+                if !matches!(cause, Event::StepUp { .. }) {
+                    self.step_up_ended = Some(self.now);
+                }
+            }
             Effect::End { ending, .. } => {
+                (self.waiting, self.proven) = (false, false);
                 assert!(self.flights.is_empty(), "the session ended with tasks running: {:?}", self.flights);
                 self.ended = Some(*ending);
                 self.carrying = None;
@@ -161,6 +195,14 @@ impl World {
                 assert_eq!(self.carrying, Some(link), "{task:?} without a session");
                 assert!(self.now < self.session_token_ends, "{task:?} with a session token that has ended");
             }
+            Task::StepUp => {
+                assert!(self.carrying.is_some() || self.waited, "a step-up without a session");
+                let Event::StepUp { asked } = cause else { panic!("a step-up that nobody wants: {cause:?}") };
+                assert!(!self.service, "nobody is there to sign a service account in");
+                let pause = self.step_up_ended.map(|at| self.now.since(at));
+                assert!(*asked || pause.is_none_or(|pause| pause >= Duration::from_secs(30)), "again after {pause:?}");
+                self.proven = false;
+            }
             Task::LookAtPosture => assert!(self.carrying.is_some(), "a look at the posture that nobody asks for"),
             Task::Enroll | Task::Connect => {}
         }
@@ -179,6 +221,8 @@ impl World {
         assert!(!resting || self.flights.is_empty(), "{state:?} has tasks: {:?}", self.flights);
         assert_eq!(state == local::State::Online, self.carrying.is_some(), "the state tells another story");
         assert_eq!(self.machine.token_ends().is_some(), self.carrying.is_some());
+        let stepping = self.flights.values().any(|(task, _)| matches!(task, Task::StepUp));
+        assert_eq!(self.waiting, stepping || self.proven, "somebody waits for a step-up in vain");
         if self.carrying.is_some() {
             assert!(self.now < self.session_token_ends, "requests travel with a session token that has ended");
         }
@@ -190,6 +234,11 @@ impl World {
 
     pub(super) fn refuse(&mut self, ticket: Ticket, code: Code) {
         self.send(Event::Answer { ticket, answer: Err(Box::new(Problem::new(code))) });
+    }
+
+    /// Who the next session is of, as far as the world can tell: the machine may stay with the one before.
+    pub(super) fn note_account(&mut self, account: Account) {
+        self.service &= account == Account::Service;
     }
 
     /// How old the posture is that the relay knows.
@@ -221,7 +270,7 @@ impl World {
 
     /// As after a sign-in in which all went well.
     pub(super) fn online(account: Account) -> Self {
-        let mut world = Self::new();
+        let mut world = Self { service: account == Account::Service, ..Self::new() };
         world.send(Event::SignIn { account });
         world.all_goes_well();
         assert_eq!(world.machine.state(), local::State::Online);
@@ -238,6 +287,7 @@ pub(super) fn good_answer(task: Task) -> Answer {
     let day = Validity { age: Duration::ZERO, remaining: 24 * HOUR };
     match task {
         Task::SignIn => Answer::SignedIn(tokens),
+        Task::StepUp => Answer::SteppedUp(tokens),
         Task::Enroll => Answer::Enrolled(day),
         Task::Save => Answer::Saved,
         Task::Connect => Answer::Connected,

@@ -1,0 +1,147 @@
+//! A policy asked for a fresher or stronger sign-in: who waits for it, and the sign-in itself.
+
+use super::driver::Driver;
+use super::held::Held;
+use super::outcome::Outcome;
+use crate::oidc::{Browser, Provider, SignedIn};
+use aws_lc_rs::rand;
+use futures_util::future::BoxFuture;
+use postern_agent_core::{Account, Event};
+use postern_protocol::binding::{self, Salt};
+use postern_protocol::control::Principal;
+use postern_protocol::local::{LoginEvent, LoginMethod, State};
+use postern_protocol::{Code, Problem, StepUp, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use url::Url;
+
+/// This long after a refusal a sign-in by hand is taken for the one that it asked for.
+const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+/// Most characters of what a relay may ask a provider for.
+const MAX_ACR: usize = 512;
+
+/// Who waits for which sign-in.
+#[derive(Default)]
+pub(super) struct SteppingUp {
+    waiting: Vec<oneshot::Sender<Result<(), Problem>>>,
+    /// What was asked for last, and when.
+    wanted: Option<(StepUp, Timestamp)>,
+    /// One is under way, or is being shown to the relay.
+    pub(super) runs: bool,
+    /// It is the user's own: how it is shown, and that they are told of its end.
+    by_hand: Option<LoginMethod>,
+}
+
+impl Driver {
+    /// A request was refused that this sign-in would let through.
+    pub(super) fn want_step_up(&mut self, wanted: StepUp, reply: oneshot::Sender<Result<(), Problem>>) {
+        self.step_up.waiting.retain(|waiting| !waiting.is_closed());
+        self.step_up.waiting.push(reply);
+        self.step_up.wanted = Some((wanted, self.now));
+        self.handle(Event::StepUp { asked: false });
+    }
+
+    /// Live streams wait for this sign-in.
+    pub(super) fn held_for_step_up(&mut self, wanted: StepUp) {
+        self.step_up.wanted = Some((wanted, self.now));
+        self.handle(Event::StepUp { asked: false });
+    }
+
+    /// Someone signs in while a session lives: is it for what was asked of them?
+    pub(super) fn steps_up_by_hand(&mut self, method: LoginMethod) -> bool {
+        let asked = self.step_up.wanted.as_ref().is_some_and(|(_, at)| self.now.since(*at) < REMEMBERED);
+        let person = self.held.as_ref().is_some_and(|held| held.account == Account::Person);
+        if !asked || !person || self.machine.state() != State::Online {
+            return false;
+        }
+        self.step_up.by_hand = Some(method);
+        self.handle(Event::StepUp { asked: true });
+        true
+    }
+
+    /// The task.
+    pub(super) fn step_up_work(&mut self) -> Option<BoxFuture<'static, Result<Outcome, Problem>>> {
+        let held = self.held.clone()?;
+        let wanted = self.step_up.wanted.as_ref().map(|(wanted, _)| wanted.clone()).unwrap_or_default();
+        self.step_up.runs = true;
+        let browser = match self.step_up.by_hand {
+            Some(LoginMethod::NoBrowser | LoginMethod::DeviceCode) => Browser::Shown,
+            _ => Browser::System,
+        };
+        let steps = self.login.as_ref().filter(|_| self.step_up.by_hand.is_some()).map(|login| login.steps.clone());
+        Some(Box::pin(async move {
+            let signed_in = sign_in_again(&held, &wanted, browser, steps).await?;
+            Ok(Outcome::SteppedUp(Box::new(signed_in)))
+        }))
+    }
+
+    pub(super) fn stepped_up(&mut self) {
+        self.step_up.wanted = None;
+        self.end_step_up(&Ok(()));
+    }
+
+    pub(super) fn step_up_failed(&mut self, problem: Problem) {
+        tracing::info!(code = %problem.code, detail = problem.detail, "no fresh sign-in");
+        if self.step_up.by_hand.is_some() {
+            self.fail_login(problem.clone());
+        }
+        self.end_step_up(&Err(problem));
+    }
+
+    /// Tells everyone who waits, for good or bad.
+    pub(super) fn end_step_up(&mut self, how: &Result<(), Problem>) {
+        (self.step_up.runs, self.step_up.by_hand) = (false, None);
+        for waiting in self.step_up.waiting.drain(..) {
+            let _ = waiting.send(how.clone());
+        }
+    }
+}
+
+/// The same person signs in once more, as fresh or strong as `wanted` says.
+async fn sign_in_again(
+    held: &Held,
+    wanted: &StepUp,
+    browser: Browser,
+    steps: Option<mpsc::Sender<LoginEvent>>,
+) -> Result<(Arc<Provider>, SignedIn), Problem> {
+    if wanted.acr_values.as_ref().is_some_and(|values| values.len() > MAX_ACR) {
+        return Err(Problem::new(Code::RequestInvalid).detail("the relay asks for more than a provider would read"));
+    }
+    let sign_in = &held.relay.discovery.sign_in;
+    let provider = match held.provider.as_ref().filter(|provider| provider.serves(sign_in)) {
+        Some(provider) => Arc::clone(provider),
+        None => Arc::new(Provider::discover(sign_in).await?),
+    };
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).map_err(|_| Problem::new(Code::Internal).detail("no randomness"))?;
+    let nonce = binding::nonce(&held.device.key.spki(), &Salt::new(bytes));
+    let show = |url: &Url| {
+        if let Some(steps) = &steps {
+            let _ = steps.try_send(LoginEvent::Authorize { url: url.clone() });
+        }
+    };
+    let same_person = |signed_in: &SignedIn| check_same_person(held, signed_in);
+    let signed_in = provider.step_up(&nonce, wanted, browser, show, same_person).await?;
+    Ok((provider, signed_in))
+}
+
+fn is_same(before: &Principal, now: &Principal) -> bool {
+    let issuer = |principal: &Principal| principal.issuer.trim_end_matches('/').to_owned();
+    issuer(before) == issuer(now) && before.subject == now.subject
+}
+
+/// The session is one principal's: nobody else steps in for them.
+fn check_same_person(held: &Held, signed_in: &SignedIn) -> Result<(), Problem> {
+    let other = || {
+        Problem::new(Code::SignInFailed)
+            .detail("another user signed in than the one whose session this is")
+            .advice(None, Some("Sign in as the same user, or run: postern logout".into()))
+    };
+    match (&held.principal, &signed_in.principal) {
+        (Some(before), Some(now)) if is_same(before, now) => Ok(()),
+        (Some(_), _) => Err(other()),
+        // The relay knows whose session it is, and refuses anyone else's token.
+        (None, _) => Ok(()),
+    }
+}

@@ -1,0 +1,48 @@
+//! A further sign-in: what is asked of the provider, and whether it did so.
+
+use super::*;
+use postern_protocol::StepUp;
+
+async fn begin_again(provider: Arc<Provider>, wanted: StepUp) -> Waiting {
+    let (shown, url) = oneshot::channel();
+    let flow = tokio::spawn(async move {
+        provider.step_up(NONCE, &wanted, Browser::Shown, |url| shown.send(url.clone()).unwrap(), |_| Ok(())).await
+    });
+    Waiting { url: url.await.unwrap(), flow }
+}
+
+fn wanted(max_age: Option<u64>, acr_values: Option<&str>) -> StepUp {
+    StepUp { max_age, acr_values: acr_values.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn asks_for_age_and_strength_and_takes_nothing_less() {
+    let mock = MockProvider::start().await;
+    let provider = discover(&mock).await;
+    let fresh = wanted(Some(300), None);
+    let strong = wanted(None, Some("phrh phr"));
+    let both = wanted(Some(0), Some("urn:a&prompt=none"));
+    for (wanted, claims, good) in [
+        (&fresh, json!({ "auth_time": now() - 5 }), true),
+        (&fresh, json!({ "auth_time": now() - 400 }), false),
+        (&fresh, json!({}), false),
+        (&strong, json!({ "acr": "phr" }), true),
+        (&strong, json!({ "acr": "phrh" }), true),
+        (&strong, json!({ "acr": "pwd" }), false),
+        (&strong, json!({ "acr": "phrh phr" }), false),
+        (&strong, json!({ "acr": "" }), false),
+        (&strong, json!({}), false),
+        (&both, json!({ "auth_time": now(), "acr": "urn:a&prompt=none" }), true),
+        (&both, json!({ "auth_time": now() }), false),
+    ] {
+        mock.state.lock().claims = claims.clone();
+        let waiting = begin_again(Arc::clone(&provider), wanted.clone()).await;
+        let query: std::collections::HashMap<_, _> = waiting.url.query_pairs().into_owned().collect();
+        assert_eq!(query.get("max_age").cloned(), wanted.max_age.map(|age| age.to_string()));
+        assert_eq!(query.get("acr_values"), wanted.acr_values.as_ref(), "whatever it holds stays one parameter");
+        assert_eq!((query["code_challenge_method"].as_str(), query["nonce"].as_str()), ("S256", NONCE));
+        let signed_in = finish(&mock, waiting).await;
+        let code = signed_in.as_ref().err().map(|problem| problem.code);
+        assert_eq!(code, (!good).then_some(Code::SignInFailed), "{wanted:?} {claims}");
+    }
+}
