@@ -1,0 +1,56 @@
+//! Signing in afresh while a session lives.
+
+use super::*;
+
+/// What a policy asks for reaches the provider, the new token reaches the relay in the same session, and who waited goes
+/// on; as somebody else nobody steps in.
+#[tokio::test]
+async fn a_step_up_by_hand_is_of_the_same_session_and_the_same_person() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let (session, exchanges) = (agent.engine.status().session.unwrap().id, office.exchanges());
+    let wanted = StepUp { max_age: Some(60), acr_values: Some("phr".into()) };
+    // Told to the engine by the first poll. Whether or not a browser can be opened here, the user does it by hand.
+    let mut waiting = Box::pin(agent.engine.step_up(wanted));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    office.idp.state.lock().claims = serde_json::json!({ "auth_time": seconds_now(), "acr": "phr", "sub": "user-2" });
+    let steps = office.login(&agent, office.request()).await;
+    let Some(LoginEvent::Failed { problem }) = steps.last() else { panic!("{steps:?}") };
+    assert_eq!(problem.code, Code::SignInFailed, "another person");
+    assert!(waiting.await.is_err());
+    assert_eq!(office.exchanges(), exchanges, "nobody else's token is shown to the relay");
+
+    office.idp.state.lock().claims = serde_json::json!({ "auth_time": seconds_now(), "acr": "phr" });
+    let steps = office.login(&agent, office.request()).await;
+    let Some(LoginEvent::Authorize { url }) = steps.first() else { panic!("{steps:?}") };
+    assert!(url.as_str().contains("max_age=60") && url.as_str().contains("acr_values=phr"), "{url}");
+    assert!(matches!(steps.last(), Some(LoginEvent::Online { .. })), "{steps:?}");
+    assert_eq!(office.exchanges(), exchanges + 1);
+    assert_eq!((agent.engine.status().session.unwrap().id, office.enrolments()), (session, 1));
+    // What was asked for is done: another login is told that all is well.
+    let steps = office.login(&agent, office.request()).await;
+    assert!(matches!(steps.as_slice(), [LoginEvent::Online { .. }]), "{steps:?}");
+}
+
+/// Streams that are held for want of a fresh sign-in wait for no request to be refused: the event asks for it.
+#[tokio::test]
+async fn held_streams_ask_for_the_sign_in_that_lets_them_go_on() {
+    let office = Office::open().await;
+    let agent = office.agent().await;
+    sign_in_as_ada(&office, &agent, office.request()).await;
+    let step_up = Some(StepUp { max_age: Some(77), acr_values: None });
+    let decision = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let (app, until) = ("db".parse().unwrap(), postern_protocol::Timestamp::from_seconds(1));
+    let (reason, fix) = (Some("because".to_owned()), None);
+    let held = RelayEvent::Held { app, decision, code: Code::StepUpRequired, until, reason, fix, step_up };
+    office.tell(held).await;
+    office.wait(|_| !agent.uplink.denials().newest_first().is_empty()).await;
+    let told = agent.uplink.denials().newest_first().remove(0);
+    assert_eq!((told.kind, told.problem.reason.as_deref()), (DenialKind::Held, Some("because")));
+    office.idp.state.lock().claims = serde_json::json!({ "auth_time": seconds_now() });
+    let steps = office.login(&agent, office.request()).await;
+    let Some(LoginEvent::Authorize { url }) = steps.first() else { panic!("{steps:?}") };
+    assert!(url.as_str().contains("max_age=77"), "{url}");
+    assert!(matches!(steps.last(), Some(LoginEvent::Online { .. })), "{steps:?}");
+}
