@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How many questions are decided before others get their turn.
 const SLICE: usize = 32;
 
-/// Decides every live stream of `scope` anew and carries the answers out. Returns when what was cut has ended, or after
-/// a second at most.
+/// Decides every live stream of `scope` anew and carries the answers out. Returns when what was cut has ended, or a
+/// second after the last of it was told to.
 pub async fn reverify(relay: &Relay, scope: &Scope) -> Cutback {
     begin(relay, scope).await.finish(relay).await
 }

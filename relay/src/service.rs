@@ -102,9 +102,11 @@ where
         }
     };
     tokio::select! {
-        () = served => {}
+        // First, so that not a byte passes once the stream is cut, whatever woke this task.
+        biased;
         // Everything the stream holds is dropped with it: the request in flight, the upstream, both directions.
         _ = cut.wait() => {}
+        () = served => {}
     }
 }
 

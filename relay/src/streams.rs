@@ -291,7 +291,8 @@ impl Stream {
         self.cut.hold(self.this_use, false)
     }
 
-    /// Cuts it, and has its end counted. False: it was cut already, or has ended.
+    /// Cuts it, and has its end counted: no byte passes from here on, and it ends once it is woken. False: it was cut
+    /// already, or has ended.
     pub(crate) fn cut(&self, code: Code, tally: &Arc<Tally>) -> bool {
         if self.tally.set(tally.clone()).is_ok() {
             tally.expect();
@@ -299,7 +300,17 @@ impl Stream {
                 self.tell_end();
             }
         }
-        self.cut.cut(self.this_use, code)
+        self.cut.mark(self.this_use, code)
+    }
+
+    /// Wakes it, so that it ends although nothing moves.
+    pub(crate) fn wake(&self) {
+        self.cut.wake();
+    }
+
+    /// Is it cut?
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.code().is_some()
     }
 
     /// Tells whoever cut it that it has ended; once.

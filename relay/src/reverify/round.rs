@@ -14,8 +14,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How long a round waits for what it cut.
+/// How long a round waits for what it cut, once all of it was woken.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many streams end in one go. What is cut passes nothing from the moment of the answer; to take down thousands of
+/// streams and sockets at once would make everybody else wait.
+const AT_ONCE: usize = 20;
+
+/// The pause between two goes.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub struct Cutback {
     pub kept: usize,
     /// From the cause to the end of the last stream that was cut, both directions and the upstream's socket.
     pub slowest: Duration,
-    /// Streams that had not ended after a second.
+    /// Streams that had not ended a second after the last was told to.
     pub unfinished: usize,
 }
 
@@ -43,6 +50,7 @@ const WRITTEN: Duration = Duration::from_secs(2);
 /// A round under way.
 pub(crate) struct Round {
     answers: Vec<Answer>,
+    ending: Vec<Arc<Stream>>,
     tally: Arc<Tally>,
 }
 
@@ -115,7 +123,7 @@ impl Tally {
 impl Round {
     /// A round for a cause that comes now.
     pub(super) fn new() -> Self {
-        Self { answers: Vec::new(), tally: Tally::new(Instant::now()) }
+        Self { answers: Vec::new(), ending: Vec::new(), tally: Tally::new(Instant::now()) }
     }
 
     /// Decides `streams`, which ask the same, anew and does what the answer says.
@@ -139,7 +147,11 @@ impl Round {
                         answer.held = Some(until);
                         answer.holds += usize::from(stream.hold(now));
                     }
-                    None => answer.cut += usize::from(stream.cut(*code, &self.tally)),
+                    None if stream.cut(*code, &self.tally) => {
+                        answer.cut += 1;
+                        self.ending.push(stream);
+                    }
+                    None => {}
                 },
             }
         }
@@ -148,7 +160,7 @@ impl Round {
 
     /// Writes the records, tells the sessions, waits for what was cut.
     pub(crate) async fn finish(self, relay: &Relay) -> Cutback {
-        let Self { answers, tally } = self;
+        let Self { answers, ending, tally } = self;
         let mut result = Cutback::default();
         for answer in &answers {
             result.cut += answer.cut;
@@ -156,19 +168,31 @@ impl Round {
             result.resumed += answer.resumed;
             result.kept += answer.going_on.len() - answer.resumed;
         }
-        if written(relay, records(&answers, relay.clock.now())).await {
+        let (written, ()) = tokio::join!(written(relay, records(&answers, relay.clock.now())), end(&ending));
+        if written {
             // After the record: a decision that somebody is told is in the log.
             answers.iter().for_each(|answer| answer.tell(relay));
         } else {
             // What cannot be recorded is not allowed. The cuts stand: they take nothing that needs a record.
             for stream in answers.iter().flat_map(|answer| &answer.going_on) {
                 result.cut += usize::from(stream.cut(Code::AuditUnavailable, &tally));
+                stream.wake();
             }
         }
         tally.wait().await;
         result.slowest = Duration::from_nanos(tally.slowest.load(Ordering::SeqCst));
         result.unfinished = tally.open.load(Ordering::SeqCst);
         result
+    }
+}
+
+/// Takes down what was cut.
+async fn end(streams: &[Arc<Stream>]) {
+    for (number, some) in streams.chunks(AT_ONCE).enumerate() {
+        if number > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        some.iter().for_each(|stream| stream.wake());
     }
 }
 

@@ -1,6 +1,8 @@
 //! The string on which a stream hangs: whoever holds it can cut the stream, with the code of the cause, or hold it.
 
 use postern_protocol::Code;
+use std::future::poll_fn;
+use std::task::Poll;
 use tokio::sync::watch;
 
 /// Ends one stream, or one connection, from outside. The carrier of the stream resets both directions with the
@@ -60,6 +62,25 @@ impl Cut {
         })
     }
 
+    /// Cuts the stream unless `of` has ended meanwhile, but wakes nobody: whoever moves a byte of it finds out before.
+    /// True if this call did it.
+    pub fn mark(&self, of: Use, code: Code) -> bool {
+        let mut done = false;
+        self.state.send_if_modified(|state| {
+            done = state.uses == of.0 && state.code.is_none();
+            if done {
+                state.code = Some(code);
+            }
+            false
+        });
+        done
+    }
+
+    /// Wakes whoever waits for the cut.
+    pub fn wake(&self) {
+        self.state.send_modify(|_| ());
+    }
+
     /// Cuts the stream whatever it carries. The first code stays.
     pub fn cut_any(&self, code: Code) {
         self.state.send_if_modified(|state| {
@@ -88,18 +109,23 @@ impl Cut {
         self.state.borrow().code
     }
 
-    /// Waits for the cut.
+    /// Waits for the cut. Each time it is polled it looks, woken or not.
     pub async fn wait(&self) -> Code {
         let mut receiver = self.state.subscribe();
-        loop {
-            if let Some(code) = receiver.borrow_and_update().code {
-                return code;
+        let woken = async {
+            while receiver.borrow_and_update().code.is_none() {
+                if receiver.changed().await.is_err() {
+                    // The sender is `self`, which lives.
+                    std::future::pending::<()>().await;
+                }
             }
-            if receiver.changed().await.is_err() {
-                // The sender is `self`, which lives.
-                std::future::pending::<()>().await;
-            }
-        }
+        };
+        let mut woken = std::pin::pin!(woken);
+        poll_fn(|cx| match self.code() {
+            Some(code) => Poll::Ready(code),
+            None => woken.as_mut().poll(cx).map(|()| self.code().unwrap_or(Code::Internal)),
+        })
+        .await
     }
 }
 
@@ -171,6 +197,16 @@ mod tests {
         waiting.await;
         assert!(cut.hold(this_use, true) && cut.cut(this_use, Code::TokenExpired));
         assert!(!cut.hold(this_use, false), "what was cut stays cut");
+    }
+
+    #[tokio::test]
+    async fn a_marked_stream_is_found_cut_at_the_next_look() {
+        let cut = Cut::new();
+        let this_use = cut.begin();
+        let mut waiting = std::pin::pin!(cut.wait());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(cut.mark(this_use, Code::PolicyDenied) && !cut.mark(this_use, Code::SessionRevoked));
+        assert_eq!(futures_util::poll!(waiting), Poll::Ready(Code::PolicyDenied));
     }
 
     #[tokio::test]

@@ -34,6 +34,9 @@ impl Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some((body, live)) = &mut self.0 else { return Poll::Ready(None) };
+        if live.stream().is_cut() {
+            return Poll::Ready(Some(Err("the stream was cut".into())));
+        }
         let frame = ready!(poll_data(body, cx));
         match &frame {
             Some(Ok(data)) => live.stream().count_sent(data.len()),
