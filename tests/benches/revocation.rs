@@ -23,6 +23,7 @@ use postern_tests::stand_in::StandIn;
 use postern_tests::world::World;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -139,16 +140,21 @@ async fn run(devices: usize, streams: usize) -> Value {
 
 /// Puts another policy in place. When it was accepted, by the relay's own record.
 async fn policy(lab: &Lab, relay: &Relay, text: &str) -> u64 {
-    let loads = || relay.audit().into_iter().filter(|line| line["event"] == "policy_load").count();
-    let before = loads();
+    let mut audit = std::fs::File::open(relay.audit_file()).unwrap();
+    audit.seek(SeekFrom::End(0)).unwrap();
     std::fs::write(relay.dir.join("policy.new"), text).unwrap();
     std::fs::rename(relay.dir.join("policy.new"), relay.dir.join("policy.cedar")).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while loads() == before {
+    let (deadline, mut written) = (Instant::now() + PATIENCE, String::new());
+    // Only what is new is read: to look through the whole log again and again would take a core from what is measured.
+    let record: Value = loop {
+        audit.read_to_string(&mut written).unwrap();
+        let whole = written.rfind('\n').map_or("", |end| &written[..end]);
+        if let Some(line) = whole.lines().find(|line| line.contains("\"policy_load\"")) {
+            break serde_json::from_str(line).unwrap();
+        }
         assert!(Instant::now() < deadline, "the relay takes the policy: {}", relay.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let record = relay.audit().into_iter().rfind(|line| line["event"] == "policy_load").unwrap();
+    };
     assert_eq!(record["result"], "allow", "{record}");
     let accepted = OffsetDateTime::parse(record["time"].as_str().unwrap(), &Rfc3339).unwrap();
     let ago = (OffsetDateTime::now_utc() - accepted).unsigned_abs();
