@@ -51,7 +51,7 @@ pub struct Receipt {
     /// Milliseconds from the acceptance of the revocation to the end of the last of them, both directions and the
     /// upstream's socket.
     pub slowest_ms: u64,
-    /// Those among them that had not ended after a second.
+    /// Those among them that had not ended a second after the last was told to.
     pub streams_unfinished: usize,
     /// Was it told to a running relay? If not, it holds from the next start on.
     pub live: bool,
