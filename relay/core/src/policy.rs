@@ -4,6 +4,7 @@
 mod context;
 mod entity;
 mod load;
+mod screen;
 mod slice;
 mod step_up;
 mod uses;
@@ -116,6 +117,9 @@ fn ask(slice: &Slice, app: &AppSlice, action: EntityUid, facts: &Facts<'_>) -> O
     let subject = facts.session.subject();
     let context = context::build(facts, slice.uses())?;
     let request = Request::new(subject.uid().clone(), action, app.uid.clone(), context, None).ok()?;
+    if !slice.uses().app() {
+        return Some(slice.ask(&request, subject.entities(), facts));
+    }
     let entities = subject.entities().clone().add_entities([app.entity.clone()], None).ok()?;
     Some(slice.ask(&request, &entities, facts))
 }

@@ -41,24 +41,28 @@ pub(super) fn build(facts: &Facts<'_>, uses: &Uses) -> Option<Context> {
     put("amr", &|| Some(Value::new_set(grant.amr.iter().filter_map(|method| text(method)))));
     put("acr", &|| grant.acr.as_deref().and_then(text));
     put("auth_age", &|| grant.auth_time.map(|at| seconds(now, at)));
-    put("posture", &|| request.posture.as_ref().and_then(|report| posture(report, now)));
+    put("posture", &|| request.posture.as_ref().and_then(|report| posture(report, uses, now)));
     Context::from_pairs(pairs).ok()
 }
 
-fn posture(report: &PostureReport, now: Timestamp) -> Option<Value> {
+fn posture(report: &PostureReport, uses: &Uses, now: Timestamp) -> Option<Value> {
     let said = &report.posture;
-    let mut fields = vec![
-        ("self_asserted".to_owned(), Value::new_bool(true)),
-        ("age".to_owned(), seconds(now, report.at)),
-        ("os".to_owned(), text(&said.os)?),
-        ("os_version".to_owned(), text(&said.os_version)?),
-        ("agent_version".to_owned(), text(&said.agent_version)?),
-        ("key_storage".to_owned(), text(&said.key_storage)?),
-    ];
-    fields.extend(said.kernel_version.as_deref().and_then(text).map(|value| ("kernel_version".to_owned(), value)));
-    let known =
-        [("disk_encrypted", said.disk_encrypted), ("firewall", said.firewall), ("screen_lock", said.screen_lock)];
-    fields.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::new_bool(value?)))));
+    let mut fields = Vec::with_capacity(10);
+    let mut put = |name: &str, value: &dyn Fn() -> Option<Value>| {
+        if uses.has_posture(name) {
+            fields.extend(value().map(|value| (name.to_owned(), value)));
+        }
+    };
+    put("self_asserted", &|| Some(Value::new_bool(true)));
+    put("age", &|| Some(seconds(now, report.at)));
+    put("os", &|| text(&said.os));
+    put("os_version", &|| text(&said.os_version));
+    put("kernel_version", &|| said.kernel_version.as_deref().and_then(text));
+    put("agent_version", &|| text(&said.agent_version));
+    put("key_storage", &|| text(&said.key_storage));
+    put("disk_encrypted", &|| said.disk_encrypted.map(Value::new_bool));
+    put("firewall", &|| said.firewall.map(Value::new_bool));
+    put("screen_lock", &|| said.screen_lock.map(Value::new_bool));
     Value::new_record(fields).ok()
 }
 

@@ -5,13 +5,14 @@
 
 use super::entity::{Subject, app_entity, app_group_uid, app_uid, connect_action, request_action};
 use super::load::{PolicyFault, Rule};
+use super::screen::Screen;
 use super::uses::Uses;
 use super::{Facts, Verdict, step_up};
 use crate::access::Action;
 use crate::app::{App, AppTable};
 use cedar_policy::{
     ActionConstraint, AuthorizationError, Authorizer, Decision, Effect, Entities, Entity, EntityUid, PolicyId,
-    PolicySet, PrincipalConstraint, Request, ResourceConstraint,
+    PolicySet, PolicySetError, PrincipalConstraint, Request, ResourceConstraint,
 };
 use postern_protocol::{AppName, StepUp};
 use std::collections::HashMap;
@@ -39,9 +40,9 @@ impl AppSlice {
 #[derive(Debug, Default)]
 pub(super) struct Slice {
     /// Those whose scope any principal may match.
-    open: PolicySet,
+    open: Rules,
     /// Those for one user or group, by it.
-    scoped: HashMap<EntityUid, PolicySet>,
+    scoped: HashMap<EntityUid, Rules>,
     /// What these look at.
     uses: Uses,
     /// What the permits advise, the most specific first.
@@ -50,6 +51,37 @@ pub(super) struct Slice {
     order: HashMap<PolicyId, usize>,
     /// What the forbids among them ask of a sign-in.
     step_ups: HashMap<PolicyId, StepUp>,
+}
+
+/// Rules that are asked together.
+#[derive(Debug, Default)]
+struct Rules {
+    /// Asked always.
+    always: PolicySet,
+    /// Forbids with conditions, asked when the screen lets the question through.
+    screened: Option<(Screen, PolicySet)>,
+}
+
+impl Rules {
+    fn new(rules: &[&Rule]) -> Result<Self, PolicySetError> {
+        let (forbids, others): (Vec<&Rule>, Vec<&Rule>) =
+            rules.iter().partition(|rule| !rule.is_permit() && !rule.conditions.is_empty());
+        match Screen::new(&forbids) {
+            Some(screen) => Ok(Self { always: set(&others)?, screened: Some((screen, set(&forbids)?)) }),
+            None => Ok(Self { always: set(rules)?, screened: None }),
+        }
+    }
+
+    /// The sets to ask; of an empty one there is nothing to learn.
+    fn sets(&self, request: &Request, entities: &Entities) -> impl Iterator<Item = &PolicySet> {
+        let screened = self.screened.as_ref().filter(|(screen, _)| screen.lets_through(request, entities));
+        let always = Some(&self.always).filter(|set| !set.is_empty());
+        always.into_iter().chain(screened.map(|(_, set)| set))
+    }
+}
+
+fn set(rules: &[&Rule]) -> Result<PolicySet, PolicySetError> {
+    PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))
 }
 
 /// What to tell whoever lacks a permit.
@@ -78,14 +110,11 @@ impl Slice {
     fn new(rules: &[Rule], app: &App, action: &EntityUid) -> Result<Self, String> {
         let mut slice = Self::default();
         let mut advice = Vec::new();
+        let mut scopes: HashMap<Option<EntityUid>, Vec<&Rule>> = HashMap::new();
         for (order, rule) in rules.iter().enumerate() {
             let Some(distance) = distance(rule, app).filter(|_| concerns(rule, action)) else { continue };
             let scope = scope(rule);
-            let set = match &scope {
-                None => &mut slice.open,
-                Some(uid) => slice.scoped.entry(uid.clone()).or_default(),
-            };
-            set.add(rule.policy.clone()).map_err(|error| error.to_string())?;
+            scopes.entry(scope.clone()).or_default().push(rule);
             slice.uses.join(&rule.uses);
             slice.order.insert(rule.policy.id().clone(), order);
             if rule.is_permit() && (rule.reason.is_some() || rule.fix.is_some() || rule.step_up.is_some()) {
@@ -93,6 +122,13 @@ impl Slice {
                 advice.push((distance, Advice { scope, reason, fix, step_up }));
             } else if let Some(step_up) = &rule.step_up {
                 slice.step_ups.insert(rule.policy.id().clone(), step_up.clone());
+            }
+        }
+        for (scope, rules) in scopes {
+            let rules = Rules::new(&rules).map_err(|error| error.to_string())?;
+            match scope {
+                None => slice.open = rules,
+                Some(uid) => drop(slice.scoped.insert(uid, rules)),
             }
         }
         advice.sort_by_key(|(distance, _)| *distance);
@@ -109,7 +145,7 @@ impl Slice {
     pub(super) fn ask(&self, request: &Request, entities: &Entities, facts: &Facts<'_>) -> Verdict {
         let subject = facts.session.subject();
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
-        for set in self.sets(subject) {
+        for set in self.sets(subject, request, entities) {
             let response = Authorizer::new().is_authorized(request, set, entities);
             // Cedar passes over a rule that fails to evaluate. For a forbid that would open a door.
             let failed =
@@ -137,8 +173,14 @@ impl Slice {
     }
 
     /// The sets with rules whose scope the principal matches.
-    fn sets<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a PolicySet> {
-        std::iter::once(&self.open).chain(subject.ancestors().filter_map(|uid| self.scoped.get(uid)))
+    fn sets<'a>(
+        &'a self,
+        subject: &'a Subject,
+        request: &'a Request,
+        entities: &'a Entities,
+    ) -> impl Iterator<Item = &'a PolicySet> {
+        let scoped = subject.ancestors().filter_map(|uid| self.scoped.get(uid));
+        std::iter::once(&self.open).chain(scoped).flat_map(|rules| rules.sets(request, entities))
     }
 
     fn allowed(&self, permits: Vec<(&PolicySet, PolicyId)>) -> Verdict {
@@ -175,7 +217,7 @@ impl Slice {
         entities: &Entities,
         subject: &Subject,
     ) -> bool {
-        self.sets(subject).any(|set| {
+        self.sets(subject, request, entities).any(|set| {
             let mut without = set.clone();
             for (_, id) in forbids {
                 let _stands_in_another_set = without.remove_static(id.clone());
