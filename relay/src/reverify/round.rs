@@ -17,12 +17,15 @@ use tokio::time::timeout;
 /// How long a round waits for what it cut, once all of it was woken.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many streams end in one go. What is cut passes nothing from the moment of the answer; to take down thousands of
-/// streams and sockets at once would make everybody else wait.
-const AT_ONCE: usize = 20;
+/// How long it takes at most to take down what was cut. It passes nothing from the moment of the answer; to end
+/// thousands of streams and sockets at once would make everybody else wait.
+const TAKEN_DOWN: Duration = Duration::from_millis(600);
 
 /// The pause between two goes.
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How many streams end in one go at least: a few are not worth spreading.
+const AT_ONCE: usize = 4;
 
 /// What a round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -186,12 +189,12 @@ impl Round {
     }
 }
 
-/// Takes down what was cut.
+/// Takes down what was cut, evenly over [`TAKEN_DOWN`] if it is much.
 async fn end(streams: &[Arc<Stream>]) {
-    for (number, some) in streams.chunks(AT_ONCE).enumerate() {
-        if number > 0 {
-            tokio::time::sleep(PAUSE).await;
-        }
+    let goes = usize::try_from(TAKEN_DOWN.as_millis() / PAUSE.as_millis()).unwrap_or(1);
+    let mut pace = tokio::time::interval(PAUSE);
+    for some in streams.chunks(streams.len().div_ceil(goes).max(AT_ONCE)) {
+        pace.tick().await;
         some.iter().for_each(|stream| stream.wake());
     }
 }
