@@ -6,6 +6,7 @@ mod page;
 mod ports;
 mod screen;
 mod tcp;
+mod watched;
 
 use crate::config::Config;
 use crate::peer::Uid;

@@ -157,7 +157,7 @@ async fn connect(State(api): Api, Path(app): Path<String>, mut request: Request)
         let (mut from_local, mut to_local) = tokio::io::split(TokioIo::new(upgraded));
         let end = app_stream.splice(&mut from_local, &mut to_local).await;
         // Known before the socket closes, so that the client can ask why it did.
-        api.ends.record(id, end.err());
+        api.ends.record(id, end.err().map(|end| api.access.uplink().ended(&app, end)));
     });
     let upgrade = [
         (CONNECTION, HeaderValue::from_static("upgrade")),

@@ -2,7 +2,7 @@
 
 use crate::denials::Denials;
 use crate::engine::Engine;
-use crate::link::{AppStream, Body, Link, problem_in};
+use crate::link::{AppStream, Body, Link, StreamEnd, problem_in};
 use futures_util::future::BoxFuture;
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use parking_lot::Mutex;
 use postern_protocol::control::{AppEntry, AppKind};
 use postern_protocol::local::{Denial, DenialKind};
-use postern_protocol::{AppName, Code, DecisionId, Problem, Retry, StepUp, Timestamp};
+use postern_protocol::{AppName, Code, DecisionId, Fault, Problem, Retry, StepUp, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
 const STEP_UP_LIMIT: Duration = Duration::from_secs(120);
 const FINISH: &str = "Finish the sign-in in your browser, then try again.";
 const BY_HAND: &str = "Run: postern login (or postern login --no-browser, which prints the address). Then try again.";
+/// How long the relay's own word on a cut, which names the decision, may take to come.
+const CUT_TOLD: Duration = Duration::from_secs(2);
 /// Refusals a slow reader of the event stream may fall behind by.
 const DENIED_BACKLOG: usize = 64;
 
@@ -107,6 +109,33 @@ impl Uplink {
     /// Tells that a live stream was cut.
     pub fn cut(&self, app: AppName, problem: Problem) {
         self.denied(DenialKind::Cut, app, problem);
+    }
+
+    /// Tells of a live stream or answer that ended other than in good order, if it was cut and nothing else tells that.
+    /// Returns the end with its cause, where that is known here.
+    pub fn ended(self: &Arc<Self>, app: &AppName, end: StreamEnd) -> StreamEnd {
+        let Some(problem) = self.cause(end) else { return end };
+        let (uplink, app, code) = (Arc::clone(self), app.clone(), problem.code);
+        tokio::spawn(async move {
+            tokio::time::sleep(CUT_TOLD).await;
+            // Twice, for the relay's word may have come before the stream's end as well as after it.
+            if let Some(denial) = uplink.denials.note_cut_untold(app, problem, 2 * CUT_TOLD) {
+                let _ = uplink.notices.send(Notice::Denied(denial));
+            }
+        });
+        StreamEnd::Cut(code)
+    }
+
+    /// Why streams end so, if it is not the app's doing or the user's own.
+    fn cause(&self, end: StreamEnd) -> Option<Problem> {
+        match end {
+            StreamEnd::Cut(code) => Some(Problem::new(code)).filter(|_| code.fault() != Fault::Upstream),
+            StreamEnd::Closed => {
+                let over = self.current().err()?;
+                (!matches!(over.code, Code::NotSignedIn | Code::AgentNotRunning)).then_some(over)
+            }
+            StreamEnd::Broken | StreamEnd::GivenUp => None,
+        }
     }
 
     /// Tells that live streams are held.
@@ -315,3 +344,6 @@ fn replay_of(request: &Request<Body>) -> Option<Request<Body>> {
         copy
     })
 }
+
+#[cfg(test)]
+mod tests;

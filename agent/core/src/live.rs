@@ -251,6 +251,9 @@ impl Live {
             self.abandon_session_work(turn);
             turn.effects.push(Effect::Release { link: old.link });
         }
+        if self.duties.listening_on != Some(link) {
+            self.duties.abandon(Kind::Events, turn);
+        }
         self.problem = None;
         self.step_up.granted(turn);
     }
@@ -317,6 +320,9 @@ impl Live {
                 self.duties.of(Kind::Connect).failed(turn.now, turn.random());
             }
         }
+        if self.duties.listening_on == Some(link) {
+            self.duties.abandon(Kind::Events, turn);
+        }
         if in_use {
             self.session = None;
             self.abandon_session_work(turn);
@@ -378,8 +384,9 @@ impl Live {
         Ok(())
     }
 
+    /// Listening goes on: what becomes of live streams is told also while there is no good token.
     fn abandon_session_work(&mut self, turn: &mut Turn) {
-        for kind in [Kind::Renew, Kind::Apps, Kind::Look, Kind::Posture, Kind::Events] {
+        for kind in [Kind::Renew, Kind::Apps, Kind::Look, Kind::Posture] {
             self.duties.abandon(kind, turn);
         }
         self.apps_stale = true;

@@ -77,6 +77,8 @@ pub(crate) struct Duties {
     pub(crate) version_in_flight: u64,
     /// The certificate that the link under way is dialled with.
     pub(crate) certificate_in_flight: u64,
+    /// The link that is listened on, if any is.
+    pub(crate) listening_on: Option<Ticket>,
     /// When the exchange under way began.
     pub(crate) exchange_began: Timestamp,
     /// When the look or the report under way began.
@@ -98,6 +100,7 @@ impl Duties {
             events: Duty::new(),
             version_in_flight: 0,
             certificate_in_flight: 0,
+            listening_on: None,
             exchange_began: Timestamp::default(),
             look_began: Timestamp::default(),
             report_began: Timestamp::default(),
@@ -268,6 +271,7 @@ impl Live {
             Kind::Apps => self.apps_stale = false,
             Kind::Look => self.duties.look_began = now,
             Kind::Posture => self.duties.report_began = now,
+            Kind::Events => self.duties.listening_on = self.session.map(|session| session.link),
             _ => {}
         }
     }

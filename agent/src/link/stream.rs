@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use postern_protocol::Code;
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -87,38 +87,61 @@ pub enum StreamEnd {
     /// The app or the connection broke it off.
     #[error("broken off")]
     Broken,
+    /// The agent closed the connection: the session is over.
+    #[error("closed with the session")]
+    Closed,
     /// The local user broke it off.
     #[error("given up")]
     GivenUp,
 }
 
-impl From<ReadError> for StreamEnd {
-    fn from(error: ReadError) -> Self {
+impl From<&ReadError> for StreamEnd {
+    fn from(error: &ReadError) -> Self {
         match error {
-            ReadError::Reset(number) => Self::of_number(number),
-            ReadError::ConnectionLost(quinn::ConnectionError::ApplicationClosed(close)) => {
-                Self::of_number(close.error_code)
-            }
+            ReadError::Reset(number) => Self::of_number(*number),
+            ReadError::ConnectionLost(lost) => Self::of_connection(lost),
             _ => Self::Broken,
         }
     }
 }
 
-impl From<WriteError> for StreamEnd {
-    fn from(error: WriteError) -> Self {
+impl From<&WriteError> for StreamEnd {
+    fn from(error: &WriteError) -> Self {
         match error {
-            WriteError::Stopped(number) => Self::of_number(number),
-            WriteError::ConnectionLost(quinn::ConnectionError::ApplicationClosed(close)) => {
-                Self::of_number(close.error_code)
-            }
+            WriteError::Stopped(number) => Self::of_number(*number),
+            WriteError::ConnectionLost(lost) => Self::of_connection(lost),
             _ => Self::Broken,
         }
     }
 }
 
 impl StreamEnd {
+    /// How the body of an answer ended, by the error that quinn's adapters to `io` and hyper wrapped.
+    pub fn of_body(error: &hyper::Error) -> Self {
+        let mut source = std::error::Error::source(error);
+        while let Some(inner) = source {
+            let inner_io = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            if let Some(read) = inner_io.and_then(|inner| inner.downcast_ref::<ReadError>()) {
+                return read.into();
+            }
+            if let Some(write) = inner_io.and_then(|inner| inner.downcast_ref::<WriteError>()) {
+                return write.into();
+            }
+            source = inner.source();
+        }
+        Self::Broken
+    }
+
     fn of_number(number: VarInt) -> Self {
         Code::from_number(number.into_inner()).map_or(Self::Broken, Self::Cut)
+    }
+
+    fn of_connection(lost: &ConnectionError) -> Self {
+        match lost {
+            ConnectionError::ApplicationClosed(close) => Self::of_number(close.error_code),
+            ConnectionError::LocallyClosed => Self::Closed,
+            _ => Self::Broken,
+        }
     }
 }
 
@@ -144,7 +167,7 @@ pub(super) struct AppSender {
 impl AppSender {
     /// Sends `bytes`, waiting while the app is slow.
     pub(super) async fn send(&mut self, bytes: Bytes) -> Result<(), StreamEnd> {
-        Ok(self.send.write_chunk(bytes).await?)
+        self.send.write_chunk(bytes).await.map_err(|error| (&error).into())
     }
 
     /// No more bytes follow.
@@ -174,7 +197,7 @@ impl AppReceiver {
             *first = std::mem::take(&mut self.early);
             return Ok(Some(1));
         }
-        Ok(self.recv.read_chunks(chunks).await?)
+        self.recv.read_chunks(chunks).await.map_err(|error| (&error).into())
     }
 
     /// Gives up: no more bytes are wanted.

@@ -1,5 +1,6 @@
 //! The port of all `http` apps: who asks, for which app, and may a browser's page ask so?
 
+use super::watched::Watched;
 use super::{accept, forward, page};
 use crate::link::{Body, full};
 use crate::peer::Uid;
@@ -83,16 +84,19 @@ async fn turn_away(mut stream: TcpStream, problem: &Problem) -> std::io::Result<
 }
 
 impl Site {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Watched> {
         let reader = Reader::of(request.headers());
         match guard::judge(&asked(&request), self.port) {
             Verdict::Open(Place::App(app)) => {
-                self.forward(request, &app).await.unwrap_or_else(|problem| refusal(problem, reader))
+                let answer = self.forward(request, &app).await.unwrap_or_else(|problem| refusal(problem, reader));
+                let uplink = Arc::clone(self.access.uplink());
+                return answer.map(|body| Watched::of(body, app, uplink));
             }
             Verdict::Open(Place::Index) => self.index(&request).unwrap_or_else(|problem| refusal(problem, reader)),
             Verdict::Ask(place) => page::ask(&self.address(&place, &request), &place),
             Verdict::Refuse(code, why) => refusal(Problem::new(code).detail(why), reader),
         }
+        .map(Watched::own)
     }
 
     async fn forward(&self, mut request: Request<Incoming>, app: &AppName) -> Result<Response<Body>, Problem> {
@@ -102,7 +106,7 @@ impl Site {
             return Ok(forward::to_client(response));
         }
         match switch {
-            Some(local) => self.switch(local, response),
+            Some(local) => self.switch(local, response, app.clone()),
             None => Err(Problem::new(Code::UpstreamInvalid).detail("the app switched protocols unasked")),
         }
     }
@@ -112,15 +116,19 @@ impl Site {
         &self,
         local: hyper::upgrade::OnUpgrade,
         mut response: Response<Incoming>,
+        app: AppName,
     ) -> Result<Response<Body>, Problem> {
         let upgraded = hyper::upgrade::on(&mut response);
+        let uplink = Arc::clone(self.access.uplink());
         tokio::spawn(async move {
             if let (Ok(upgraded), Ok(local)) = tokio::join!(upgraded, local)
                 && let Some(stream) = crate::link::AppStream::of_upgraded(upgraded)
             {
                 let (from_local, to_local) = tokio::io::split(TokioIo::new(local));
                 // Either side may leave a WebSocket at any time.
-                let _ = stream.splice(from_local, to_local).await;
+                if let Err(end) = stream.splice(from_local, to_local).await {
+                    uplink.ended(&app, end);
+                }
             }
         });
         Ok(forward::switching(response))

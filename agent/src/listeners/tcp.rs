@@ -42,6 +42,7 @@ async fn carry(stream: TcpStream, user: Uid, app: &AppName, access: &Access) {
     if from_local.refused() {
         access.uplink().denied(DenialKind::Stream, app.clone(), Problem::new(Code::CrossSite));
     } else {
+        let end = access.uplink().ended(app, end);
         tracing::debug!(%app, %end, "stream ended early");
     }
     reset(&from_local.into_inner().unsplit(to_local));

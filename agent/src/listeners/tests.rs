@@ -3,7 +3,7 @@
 use super::*;
 use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
 use crate::uplink::{Notice, Uplink};
-use postern_protocol::local::LocalApp;
+use postern_protocol::local::{DenialKind, LocalApp};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -155,6 +155,23 @@ async fn a_stream_that_breaks_is_reset_not_closed() {
     relay.close(Code::SessionRevoked);
     let error = stream.read(&mut [0; 1]).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// The relay's own word, which would say by which decision, need not come.
+#[tokio::test]
+async fn a_cut_stream_is_told_with_the_cause_it_was_reset_with() {
+    let relay = MockRelay::start(|request| async { echo(request) });
+    let dir = state_dir();
+    let mut running = Running::open(&dir, &Config::default(), relay.uplink("t").await).unwrap();
+    running.uplink.set_apps(db());
+    let mut stream = TcpStream::connect(running.only_app().await.local).await.unwrap();
+    stream.write_all(b"!").await.unwrap();
+    stream.read_exact(&mut [0]).await.unwrap();
+    let mut told = running.uplink.subscribe();
+    relay.close(Code::SessionRevoked);
+    let told = tokio::time::timeout(Duration::from_secs(10), told.recv()).await.expect("it is told").unwrap();
+    let Notice::Denied(told) = told else { panic!("{told:?}") };
+    assert_eq!((told.kind, told.app.as_str(), told.problem.code), (DenialKind::Cut, "db", Code::SessionRevoked));
 }
 
 /// A18: a web page that makes the browser speak to the port of a `tcp` app.

@@ -88,7 +88,7 @@ impl StreamEnds {
     pub(super) fn record(&self, id: u64, end: Option<StreamEnd>) {
         let code = match end {
             Some(StreamEnd::Cut(code)) => code,
-            Some(StreamEnd::Broken) => Code::UpstreamUnreachable,
+            Some(StreamEnd::Broken | StreamEnd::Closed) => Code::UpstreamUnreachable,
             Some(StreamEnd::GivenUp) | None => return,
         };
         let mut cut = self.cut.lock();

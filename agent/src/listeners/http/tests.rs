@@ -1,8 +1,8 @@
 //! The listener of `http` apps over real sockets, in front of a mock relay.
 
 use super::*;
-use crate::mock_relay::{MockEngine, MockRelay, access, entry, on_stream, refusal as refused};
-use crate::uplink::Uplink;
+use crate::mock_relay::{MockEngine, MockRelay, Stream, access, entry, on_stream, refusal as refused};
+use crate::uplink::{Notice, Uplink};
 use ::http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -10,6 +10,8 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
 use postern_protocol::control::AppKind;
+use postern_protocol::local::DenialKind;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncRead;
@@ -186,6 +188,43 @@ async fn bodies_stream_both_ways_and_a_slow_reader_holds_the_sender_back() {
     assert_eq!(received, CHUNK * CHUNKS);
 }
 
+/// What was cut is told, be it the body of an answer or a WebSocket.
+#[tokio::test]
+async fn a_cut_answer_is_told_with_the_cause_it_was_cut_for() {
+    for switches in [false, true] {
+        let relay = MockRelay::start(move |request: Request<Incoming>| async move {
+            let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"half an ans")));
+            let frames = futures_util::stream::iter([first]).chain(futures_util::stream::pending());
+            let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
+            if switches {
+                answer = websocket(request, |_| std::future::pending()).map(|_| nothing().boxed_unsync());
+            }
+            answer
+        });
+        let uplink = relay.uplink("t").await;
+        let local = Local::serve(access(uplink.clone())).await;
+        let mut request = local.get("/");
+        if switches {
+            request = request.header("connection", "Upgrade").header("upgrade", "websocket");
+        }
+        let mut answer = local.send(request.body(nothing()).unwrap()).await;
+        let mut told = uplink.subscribe();
+        if switches {
+            let mut stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+            stream.write_all(b"hello").await.unwrap();
+            relay.close(Code::SessionRevoked);
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+        } else {
+            answer.body_mut().frame().await.unwrap().unwrap();
+            relay.close(Code::SessionRevoked);
+            assert!(answer.body_mut().frame().await.unwrap().is_err(), "cut, not ended");
+        }
+        let told = tokio::time::timeout(Duration::from_secs(10), told.recv()).await.expect("it is told").unwrap();
+        let Notice::Denied(told) = told else { panic!("{told:?}") };
+        assert_eq!((told.kind, told.app.as_str(), told.problem.code), (DenialKind::Cut, "wiki", Code::SessionRevoked));
+    }
+}
+
 /// A relay that wants a newer token than `old`, and an engine that gets one.
 async fn renewing(seen: Arc<AtomicUsize>) -> (MockRelay, Access) {
     let relay = MockRelay::start(move |request: Request<Incoming>| {
@@ -355,19 +394,28 @@ async fn first_line(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned()
 }
 
+/// Switches to a WebSocket, which is the test's to drive.
+fn websocket<F, R>(request: Request<Incoming>, app: F) -> Response<Body>
+where
+    F: FnOnce(Box<dyn Stream>) -> R + Send + 'static,
+    R: Future<Output = ()> + Send,
+{
+    let mut answer = on_stream(request, app);
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+    answer
+}
+
 #[tokio::test]
 async fn a_websocket_becomes_a_stream_of_bytes() {
     let relay = MockRelay::start(|request: Request<Incoming>| async {
         assert_eq!(request.headers()["upgrade"], "websocket");
-        let mut answer = on_stream(request, |mut stream| async move {
+        websocket(request, |mut stream| async move {
             let mut said = [0; 5];
             stream.read_exact(&mut said).await.unwrap();
             stream.write_all(&said).await.unwrap();
-        });
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        answer.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
-        answer.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
-        answer
+        })
     });
     let local = Local::serve(access(relay.uplink("t").await)).await;
     let request = local.get("/chat").header("connection", "Upgrade").header("upgrade", "websocket");

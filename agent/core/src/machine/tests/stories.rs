@@ -26,6 +26,9 @@ fn is_look(task: &Task) -> bool {
 fn is_report(task: &Task) -> bool {
     matches!(task, Task::ReportPosture { .. })
 }
+fn is_listen(task: &Task) -> bool {
+    matches!(task, Task::Listen { .. })
+}
 fn any(_: &Task) -> bool {
     true
 }
@@ -214,6 +217,32 @@ fn waking_up_dials_anew_at_once_without_dropping_what_may_still_work() {
     assert_eq!(world.carrying, None);
     world.all_goes_well();
     assert_eq!(world.machine.state(), local::State::Online);
+}
+
+/// What becomes of live streams is told also to a session whose token has ended.
+#[test]
+fn listening_goes_on_while_there_is_no_good_token() {
+    let mut world = World::online(Account::Person);
+    let link = world.carrying.unwrap();
+    let listening = world.running(is_listen).unwrap();
+    while world.carrying.is_some() {
+        world.tick();
+        if let Some(ticket) = world.running(|task| is_refresh(task) || is_exchange(task)) {
+            world.refuse(ticket, Code::ProviderUnreachable);
+        } else {
+            world.all_goes_well();
+        }
+    }
+    assert_eq!(world.running(is_listen), Some(listening));
+    world.send(Event::Woke);
+    world.all_goes_well();
+    // Over another connection, it is begun anew there.
+    assert_eq!(world.machine.state(), local::State::Online);
+    assert_ne!(world.carrying, Some(link));
+    assert!(world.running(is_listen).is_some_and(|now| now != listening));
+    let lost = Box::new(Problem::new(Code::RelayUnreachable));
+    world.send(Event::LinkClosed { link: world.carrying.unwrap(), problem: lost });
+    assert_eq!(world.running(is_listen), None, "it ends with the connection");
 }
 
 #[test]
