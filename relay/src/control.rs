@@ -129,7 +129,12 @@ impl Caller {
                     return None;
                 }
                 let event = subscription.next().await;
-                let over = matches!(event, RelayEvent::Revoked { .. }) || !may_listen(&relay, &device, &session);
+                let over = match event {
+                    RelayEvent::Revoked { .. } => true,
+                    // Why its streams end is for it to know; that it is revoked follows.
+                    RelayEvent::Cut { .. } | RelayEvent::Held { .. } => false,
+                    _ => !may_listen(&relay, &device, &session),
+                };
                 let mut line = serde_json::to_vec(&event).ok()?;
                 line.push(b'\n');
                 Some((Ok::<_, BoxError>(Frame::data(Bytes::from(line))), (relay, device, session, subscription, over)))

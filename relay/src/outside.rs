@@ -5,6 +5,7 @@ use crate::reverify;
 use crate::revoke::change;
 use crate::state::Relay;
 use crate::store::{Applied, Ended, Outcome, SETTLING, Told};
+use futures_util::future::join_all;
 use postern_protocol::control::RelayEvent;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
@@ -36,7 +37,8 @@ pub async fn take(relay: &Arc<Relay>, word: Word) -> Result<Outcome, Problem> {
 
 async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     let Word { told, effect, record, by } = word;
-    let one_at_a_time = relay.changes.lock().await;
+    // In the order in which the store takes it; revocations by people do not wait for this.
+    let in_turn = relay.changes.lock().await;
     let now = relay.clock.now();
     let Applied { outcome, before } = relay.store.apply(&told, &effect, now).await?;
     if outcome == Outcome::Replayed {
@@ -45,7 +47,7 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
     if before {
         // The first delivery may have broken off here, and later ones may have changed the same: the store knows.
         let known = relay.store.revocations(now).await?;
-        change(&relay.snapshot, |revocations| *revocations = known);
+        change(&relay.snapshot, |revocations| revocations.learn(known.clone()));
     }
     let mut scopes = Vec::new();
     if let Outcome::Ended(sessions) = &outcome {
@@ -81,19 +83,17 @@ async fn carry_out(relay: &Relay, word: Word) -> Result<Outcome, Problem> {
             settled = relay.store.settled(principal, then).await;
         }
     }
-    drop(one_at_a_time);
+    drop(in_turn);
     let mut rounds = Vec::new();
     for scope in &scopes {
         rounds.push(reverify::begin(relay, scope).await);
     }
+    let cutbacks = join_all(rounds.into_iter().map(|round| round.finish(relay))).await;
+    let streams_cut: usize = cutbacks.iter().map(|cutback| cutback.cut).sum();
     if let Outcome::Ended(sessions) = &outcome {
         for ended in sessions {
             relay.events.send(&ended.session, RelayEvent::Revoked { code: Code::SessionRevoked });
         }
-    }
-    let mut streams_cut = 0;
-    for round in rounds {
-        streams_cut += round.finish(relay).await.cut;
     }
     let what = match &outcome {
         Outcome::Replayed => "no effect: told before".to_owned(),

@@ -18,7 +18,6 @@ use postern_protocol::control::RelayEvent;
 use postern_relay_core::access::Snapshot;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::registry::Scope;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the files are looked at although nothing was noticed.
@@ -159,7 +158,6 @@ impl Watcher<'_> {
 async fn replace(relay: &Relay, config: &Config) -> bool {
     let policy = &config.policy;
     let (policies, apps) = (policy.len(), policy.apps().iter().count());
-    let one_at_a_time = relay.changes.lock().await;
     // The record comes first: what may open access must be in the log before it does.
     let record = Record::event(Event::PolicyLoad, relay.clock.now());
     let detail = format!("policies: {policies}; apps: {apps}; policy sha256: {}", policy.thumbprint());
@@ -167,10 +165,7 @@ async fn replace(relay: &Relay, config: &Config) -> bool {
         tracing::error!("the changed policy waits until the audit log can be written");
         return false;
     }
-    let old = relay.snapshot.load_full();
-    let generation = old.generation + 1;
-    relay.snapshot.store(Arc::new(Snapshot { policy: policy.clone(), generation, ..(*old).clone() }));
-    drop(one_at_a_time);
+    relay.snapshot.rcu(|old| Snapshot { policy: policy.clone(), generation: old.generation + 1, ..(**old).clone() });
     relay.upstreams.keep_only(policy.apps());
     let cutback = reverify(relay, &Scope::Everything).await;
     relay.events.send_all(&RelayEvent::AppsChanged);

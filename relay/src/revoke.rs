@@ -5,13 +5,14 @@ use crate::state::Relay;
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
 use postern_protocol::control::RelayEvent;
-use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
+use postern_protocol::{AppName, Code, DeviceId, Problem, SessionId, Timestamp};
 use postern_relay_core::access::Snapshot;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::principal::PrincipalKey;
 use postern_relay_core::registry::Scope;
 use postern_relay_core::revocation::{Revocations, Target};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A target as commands, the admin socket and receipts name it.
@@ -48,6 +49,9 @@ pub struct Receipt {
     pub sessions_ended: usize,
     /// Live streams and requests that it cut.
     pub streams_cut: usize,
+    /// The same by the app they led to.
+    #[serde(default)]
+    pub cut: BTreeMap<AppName, usize>,
     /// Milliseconds from the acceptance of the revocation to the end of the last of them, both directions and the
     /// upstream's socket.
     pub slowest_ms: u64,
@@ -91,27 +95,19 @@ pub async fn revoke(relay: &Arc<Relay>, target: Target, event: Event, by: &'stat
 
 async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Result<Receipt, Problem> {
     let at = relay.clock.now();
-    {
-        let _one_at_a_time = relay.changes.lock().await;
-        change(&relay.snapshot, |revocations| {
-            revocations.insert(target.clone());
-        });
-    }
-    let round = reverify::begin(relay, &scope(&target)).await;
-    let stored = relay.store.revoke(&target, at).await;
-    let ended = stored.as_deref().unwrap_or_default();
-    let one_at_a_time = relay.changes.lock().await;
     change(&relay.snapshot, |revocations| {
-        for session in ended {
-            revocations.insert(Target::Session(session.clone()));
-        }
+        revocations.insert(target.clone());
     });
-    drop(one_at_a_time);
+    let round = reverify::begin(relay, &scope(&target)).await;
+    // A slow disk keeps no stream open.
+    let (stored, cutback) = tokio::join!(keep(relay, &target, at), round.finish(relay));
+    let ended = stored.as_deref().unwrap_or_default();
+    // Last of all: it ends what the session hears, and each stream's own reason is to be heard before.
     for session in ended {
         relay.events.send(session, RelayEvent::Revoked { code: target.code() });
     }
     let sessions_ended = ended.len();
-    let Cutback { cut: streams_cut, slowest, unfinished, .. } = round.finish(relay).await;
+    let Cutback { cut: streams_cut, by_app: cut, slowest, unfinished, .. } = cutback;
     let detail = match &stored {
         Ok(_) => format!("by {by}; sessions ended: {sessions_ended}; streams cut: {streams_cut}"),
         Err(_) => format!("by {by}; could not be stored; streams cut: {streams_cut}"),
@@ -129,24 +125,40 @@ async fn carry_out(relay: &Relay, target: Target, event: Event, by: &str) -> Res
         at,
         sessions_ended,
         streams_cut,
+        cut,
         slowest_ms,
         streams_unfinished,
         live: true,
     })
 }
 
+/// Stores the revocation. The sessions that it ended are revoked from then on, too.
+async fn keep(relay: &Relay, target: &Target, at: Timestamp) -> Result<Vec<SessionId>, StoreError> {
+    let _in_turn = relay.changes.lock().await;
+    let stored = relay.store.revoke(target, at).await;
+    change(&relay.snapshot, |revocations| {
+        // Once more: it may have been taken back since, and then this is the newer word.
+        revocations.insert(target.clone());
+        for session in stored.as_deref().unwrap_or_default() {
+            revocations.insert(Target::Session(session.clone()));
+        }
+    });
+    stored
+}
+
 /// Takes the revocation of a principal or device back. False: there was none.
 pub async fn restore(relay: &Relay, target: Target) -> Result<bool, Problem> {
-    let _one_at_a_time = relay.changes.lock().await;
-    let mut without = (*relay.snapshot.load().revocations).clone();
-    if !without.remove(&target) {
+    if !relay.snapshot.load().revocations.has(&target) {
         return Ok(false);
     }
     // Here the record comes first: what opens access must be in the log before it does.
     let record = about(&target, Record::event(Event::Restoration, relay.clock.now()));
     relay.audit.record(record.detail("by the administrator")).await?;
+    let _in_turn = relay.changes.lock().await;
     relay.store.restore(&target).await?;
-    change(&relay.snapshot, |revocations| *revocations = without);
+    change(&relay.snapshot, |revocations| {
+        revocations.remove(&target);
+    });
     Ok(true)
 }
 
@@ -158,6 +170,7 @@ pub async fn revoke_stored(store: &Store, target: Target, at: Timestamp) -> Resu
         at,
         sessions_ended: ended.len(),
         streams_cut: 0,
+        cut: BTreeMap::new(),
         slowest_ms: 0,
         streams_unfinished: 0,
         live: false,
@@ -183,11 +196,12 @@ pub fn about(target: &Target, mut record: Record) -> Record {
     record
 }
 
-/// Replaces the snapshot by one with other revocations. The caller holds [`Relay::changes`].
-pub fn change(snapshot: &ArcSwap<Snapshot>, change: impl FnOnce(&mut Revocations)) {
-    let old = snapshot.load_full();
-    let mut revocations = (*old.revocations).clone();
-    change(&mut revocations);
-    let revocations = Arc::new(revocations);
-    snapshot.store(Arc::new(Snapshot { revocations, generation: old.generation + 1, ..(*old).clone() }));
+/// Replaces the snapshot by one with other revocations. It waits for nobody; `change` may be called again where two
+/// changes meet.
+pub fn change(snapshot: &ArcSwap<Snapshot>, change: impl Fn(&mut Revocations)) {
+    snapshot.rcu(|old| {
+        let mut revocations = (*old.revocations).clone();
+        change(&mut revocations);
+        Snapshot { revocations: Arc::new(revocations), generation: old.generation + 1, ..(**old).clone() }
+    });
 }

@@ -244,11 +244,10 @@ async fn tidy(relay: &Relay) {
         match relay.store.prune(relay.clock.now()).await {
             Ok(sessions) if sessions.is_empty() => {}
             Ok(sessions) => {
-                let _one_at_a_time = relay.changes.lock().await;
                 change(&relay.snapshot, |revocations| {
                     revocations.forget_changes(relay.clock.now().minus(CHANGED_CLAIMS));
-                    for session in sessions {
-                        revocations.remove(&Target::Session(session));
+                    for session in &sessions {
+                        revocations.remove(&Target::Session(session.clone()));
                     }
                 });
             }

@@ -35,7 +35,8 @@ pub struct Relay {
     pub issuer: String,
     /// What decisions read: policy, apps, revocations. Swapped whole.
     pub snapshot: ArcSwap<Snapshot>,
-    /// Held while a new snapshot is made from the old one, so that no change is lost.
+    /// Held while store and snapshot are changed together, so that both know the same order. What a revocation does to
+    /// decisions and streams never waits for it.
     pub changes: tokio::sync::Mutex<()>,
     /// Session tokens seen.
     pub sessions: TokenCache,

@@ -73,6 +73,28 @@ impl Revocations {
         }
     }
 
+    /// Is `target` withdrawn?
+    pub fn has(&self, target: &Target) -> bool {
+        match target {
+            Target::Principal(key) => self.is_principal(key),
+            Target::Device(id) => self.is_device(id),
+            Target::Session(id) => self.is_session(id),
+        }
+    }
+
+    /// Takes over what is known elsewhere. Withdrawals are only added: one that stands here may still be on its way there.
+    /// Of the compliance of devices the other knows all.
+    pub fn learn(&mut self, known: Self) {
+        let Self { principals, devices, sessions, not_compliant, changed } = known;
+        self.principals.extend(principals);
+        self.devices.extend(devices);
+        self.sessions.extend(sessions);
+        self.not_compliant = not_compliant;
+        for (principal, changed) in changed {
+            self.claims_changed(principal, changed);
+        }
+    }
+
     /// Is the principal withdrawn?
     pub fn is_principal(&self, key: &PrincipalKey) -> bool {
         self.principals.contains(key)

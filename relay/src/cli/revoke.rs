@@ -158,7 +158,7 @@ fn show(receipt: &Receipt, output: Output) {
     }
     output.data(&format!("revoked {}", words(&receipt.revoked)));
     output.data(&format!("  sessions ended: {}", receipt.sessions_ended));
-    output.data(&format!("  streams cut:    {}", receipt.streams_cut));
+    output.data(&format!("  streams cut:    {}{}", receipt.streams_cut, by_app(receipt)));
     if receipt.streams_cut > 0 {
         output.data(&format!("  last one ended: after {} ms", receipt.slowest_ms));
     }
@@ -167,6 +167,12 @@ fn show(receipt: &Receipt, output: Output) {
     }
     let effect = if receipt.live { "now, on the running relay" } else { "from the relay's next start: none runs" };
     output.data(&format!("  effective:      {effect}"));
+}
+
+/// ` (db 3, wiki 1)`
+fn by_app(receipt: &Receipt) -> String {
+    let apps: Vec<String> = receipt.cut.iter().map(|(app, streams)| format!("{app} {streams}")).collect();
+    if apps.is_empty() { String::new() } else { format!(" ({})", apps.join(", ")) }
 }
 
 fn words(named: &Named) -> String {

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::revoke::{restore, revoke};
+use crate::revoke::{change, restore, revoke};
 use crate::testing::{TestDevice, TestRelay};
+use postern_protocol::DecisionId;
 use postern_protocol::control::{Posture, TYPE_ACCESS_TOKEN, TYPE_ID_TOKEN};
 use postern_relay_core::principal::PrincipalKey;
 use serde_json::json;
@@ -261,6 +262,21 @@ async fn events_begin_with_alive_and_end_with_the_revocation() {
         Some(serde_json::from_slice::<RelayEvent>(&frame).unwrap())
     };
     assert_eq!(next().await, Some(RelayEvent::Alive));
+    // What a revocation cuts is told before the revocation itself, and heard although it is in force.
+    change(&world.relay.snapshot, |revocations| {
+        revocations.insert(target.clone());
+    });
+    let cut = RelayEvent::Cut {
+        app: "db".parse().unwrap(),
+        decision: DecisionId::new(Clock::new().now(), 1),
+        code: Code::SessionRevoked,
+        reason: None,
+        fix: None,
+    };
+    for event in [cut.clone(), cut.clone()] {
+        world.relay.events.send(device.session.as_ref().unwrap(), event);
+        assert_eq!(next().await.as_ref(), Some(&cut));
+    }
     revoke(&world.relay, target, Event::Revocation, "test").await.unwrap();
     assert_eq!(next().await, Some(RelayEvent::Revoked { code: Code::SessionRevoked }));
     assert_eq!(next().await, None, "a revoked session hears nothing more");

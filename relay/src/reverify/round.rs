@@ -7,12 +7,13 @@ use postern_protocol::{AppName, Code, DecisionId, SessionId, Timestamp};
 use postern_relay_core::access::{Action, Denial, Request, Snapshot, decide};
 use postern_relay_core::app::OnLapse;
 use postern_relay_core::audit::{Event, Record};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
 /// How long a round waits for what it cut, once all of it was woken.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ const AT_ONCE: usize = 4;
 pub struct Cutback {
     /// Streams that it cut.
     pub cut: usize,
+    /// The same by the app they led to.
+    pub by_app: BTreeMap<AppName, usize>,
     /// Streams that it froze.
     pub held: usize,
     /// Streams that flow again.
@@ -42,6 +45,15 @@ pub struct Cutback {
     pub slowest: Duration,
     /// Streams that had not ended a second after the last was told to.
     pub unfinished: usize,
+}
+
+impl Cutback {
+    fn add(&mut self, app: &AppName, cut: usize) {
+        if cut > 0 {
+            self.cut += cut;
+            *self.by_app.entry(app.clone()).or_default() += cut;
+        }
+    }
 }
 
 /// How many answers of one round that let streams go on are recorded one by one. Nobody is told of these.
@@ -166,7 +178,7 @@ impl Round {
         let Self { answers, ending, tally } = self;
         let mut result = Cutback::default();
         for answer in &answers {
-            result.cut += answer.cut;
+            result.add(&answer.app, answer.cut);
             result.held += answer.holds;
             result.resumed += answer.resumed;
             result.kept += answer.going_on.len() - answer.resumed;
@@ -177,9 +189,11 @@ impl Round {
             answers.iter().for_each(|answer| answer.tell(relay));
         } else {
             // What cannot be recorded is not allowed. The cuts stand: they take nothing that needs a record.
-            for stream in answers.iter().flat_map(|answer| &answer.going_on) {
-                result.cut += usize::from(stream.cut(Code::AuditUnavailable, &tally));
-                stream.wake();
+            for answer in &answers {
+                for stream in &answer.going_on {
+                    result.add(&answer.app, usize::from(stream.cut(Code::AuditUnavailable, &tally)));
+                    stream.wake();
+                }
             }
         }
         tally.wait().await;
@@ -193,6 +207,8 @@ impl Round {
 async fn end(streams: &[Arc<Stream>]) {
     let goes = usize::try_from(TAKEN_DOWN.as_millis() / PAUSE.as_millis()).unwrap_or(1);
     let mut pace = tokio::time::interval(PAUSE);
+    // After a stall no go follows at the other's heels.
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for some in streams.chunks(streams.len().div_ceil(goes).max(AT_ONCE)) {
         pace.tick().await;
         some.iter().for_each(|stream| stream.wake());

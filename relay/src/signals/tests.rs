@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::clock::Clock;
+use crate::revoke::change;
 use crate::testing::{Idp, Reply, TestDevice, TestRelay, ec_key, header, sign};
 use http::Method;
 use postern_relay_core::access::{Action, decide};
+use postern_relay_core::revocation::Target;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -279,4 +281,21 @@ async fn what_was_not_recorded_is_recorded_when_it_is_told_again() {
     let revoked = world.relay.audit().into_iter().filter(|record| record["event"] == "revocation");
     let sessions = revoked.map(|record| record["session"].clone()).collect::<Vec<_>>();
     assert_eq!(sessions, [ada.session.as_ref().unwrap().as_str()]);
+}
+
+/// A revocation that the store does not know yet, or could not keep, outlasts an event that is told again.
+#[tokio::test]
+async fn what_is_told_again_takes_no_revocation_back() {
+    let world = World::new().await;
+    let _ada = world.relay.signed_in("ada").await;
+    let bob = world.relay.signed_in("bob").await;
+    let token = world.signed(&world.event("session-revoked", &world.user("ada"), &json!({})));
+    world.relay.relay.audit.close().await;
+    assert_eq!(world.push(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let target = Target::Session(bob.session.clone().unwrap());
+    change(&world.relay.relay.snapshot, |revocations| {
+        revocations.insert(target.clone());
+    });
+    assert_eq!(world.push(&token).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(world.relay.relay.snapshot.load().revocations.has(&target));
 }

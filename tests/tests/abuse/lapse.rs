@@ -47,6 +47,14 @@ impl Open {
     }
 }
 
+/// What the session is told from here on.
+async fn listen(device: &Device, quic: &Quic) -> RecvStream {
+    let (mut send, mut recv) = quic.connection.open_bi().await.unwrap();
+    send.write_all(&device.head("GET /events HTTP/1.1", "postern.relay", "")).await.unwrap();
+    assert_eq!(status_of(&head(&mut recv).await), Some(200));
+    recv
+}
+
 /// The head of an answer.
 async fn head(recv: &mut RecvStream) -> Vec<u8> {
     let mut head = Vec::new();
@@ -75,6 +83,7 @@ async fn a52_a_revocation_in_mid_stream_cuts_both_directions_within_the_bound() 
     for (kind, code) in [("user", PRINCIPAL_REVOKED), ("device", DEVICE_REVOKED), ("session", SESSION_REVOKED)] {
         let (device, quic) = site.signed_in(&format!("{kind}-to-go")).await;
         let open = Open::new(&device, &quic, &listener).await;
+        let mut events = listen(&device, &quic).await;
         let id = match kind {
             "user" => "user-to-go".to_owned(),
             "device" => device.id(),
@@ -83,12 +92,18 @@ async fn a52_a_revocation_in_mid_stream_cuts_both_directions_within_the_bound() 
         let receipt = site.relay.admin(&["revoke", kind, &id, "--json"]).await.ok().json();
         assert_eq!((&receipt["streams_cut"], &receipt["streams_unfinished"]), (&json!(1), &json!(0)), "{receipt}");
         assert!(receipt["slowest_ms"].as_u64().unwrap() <= 1000, "{receipt}");
+        assert_eq!(receipt["cut"], json!({ "db": 1 }), "{receipt}");
         if kind == "device" {
             // The connection ends with it, and may be faster than the stream's own reset.
             let closed = within(SHORT, "the connection ends", quic.connection.closed()).await;
             assert!(closed.to_string().contains("device_revoked"), "{closed}");
         } else {
             open.ends_with(code).await;
+            // Its user hears why it ended, by the decision's name, before everything ends.
+            let told = within(SHORT, "the last event", events.read_to_end(1 << 16)).await.unwrap();
+            let told = String::from_utf8(told).unwrap();
+            let (cut, revoked) = (told.find("\"cut\""), told.find("\"revoked\""));
+            assert!(cut.is_some() && cut < revoked && told.contains("\"decision\""), "{told}");
         }
     }
     let undisturbed = tokio::time::timeout(Duration::from_millis(100), spared.recv.read(&mut [0; 1])).await;

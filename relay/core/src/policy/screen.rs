@@ -75,9 +75,9 @@ fn canonical(tree: Value) -> Value {
         Value::Object(fields) => {
             let fields = fields.into_iter().map(|(operator, operand)| (operator, canonical(operand)));
             let fields = fields.map(|(operator, operand)| match operator.as_str() {
-                "!=" => denied("==", operand),
-                ">" => denied("<=", operand),
-                ">=" => denied("<", operand),
+                "!=" => denied("==", &operand),
+                ">" => denied("<=", &operand),
+                ">=" => denied("<", &operand),
                 "is" => is_in(operand),
                 _ => (operator, operand),
             });
@@ -88,7 +88,7 @@ fn canonical(tree: Value) -> Value {
     }
 }
 
-fn denied(operator: &str, operand: Value) -> (String, Value) {
+fn denied(operator: &str, operand: &Value) -> (String, Value) {
     ("!".to_owned(), json!({ "arg": { operator: operand } }))
 }
 

@@ -12,7 +12,7 @@ use crate::access::Action;
 use crate::app::{App, AppTable};
 use cedar_policy::{
     ActionConstraint, AuthorizationError, Authorizer, Decision, Effect, Entities, Entity, EntityUid, PolicyId,
-    PolicySet, PolicySetError, PrincipalConstraint, Request, ResourceConstraint,
+    PolicySet, PrincipalConstraint, Request, ResourceConstraint,
 };
 use postern_protocol::{AppName, StepUp};
 use std::collections::HashMap;
@@ -63,7 +63,7 @@ struct Rules {
 }
 
 impl Rules {
-    fn new(rules: &[&Rule]) -> Result<Self, PolicySetError> {
+    fn new(rules: &[&Rule]) -> Result<Self, String> {
         let (forbids, others): (Vec<&Rule>, Vec<&Rule>) =
             rules.iter().partition(|rule| !rule.is_permit() && !rule.conditions.is_empty());
         match Screen::new(&forbids) {
@@ -80,8 +80,8 @@ impl Rules {
     }
 }
 
-fn set(rules: &[&Rule]) -> Result<PolicySet, PolicySetError> {
-    PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))
+fn set(rules: &[&Rule]) -> Result<PolicySet, String> {
+    PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone())).map_err(|error| error.to_string())
 }
 
 /// What to tell whoever lacks a permit.
@@ -125,7 +125,7 @@ impl Slice {
             }
         }
         for (scope, rules) in scopes {
-            let rules = Rules::new(&rules).map_err(|error| error.to_string())?;
+            let rules = Rules::new(&rules)?;
             match scope {
                 None => slice.open = rules,
                 Some(uid) => drop(slice.scoped.insert(uid, rules)),

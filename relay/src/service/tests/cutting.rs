@@ -73,9 +73,28 @@ async fn a_revoked_session_loses_its_stream_in_both_directions() {
     let record = world.audit().into_iter().find(|line| line["decision"] == decision.as_str()).unwrap();
     assert_eq!((record["event"].as_str(), record["code"].as_str()), (Some("stream_cut"), Some("session_revoked")));
 
+    assert_eq!(receipt.cut.iter().map(|(app, streams)| (app.as_str(), *streams)).collect::<Vec<_>>(), [("db", 1)]);
+
     let undisturbed = tokio::time::timeout(Duration::from_millis(50), bobs.read_chunk(1, true)).await;
     assert!(undisturbed.is_err(), "{undisturbed:?}");
     assert_eq!(world.relay.streams.len(), 1);
+}
+
+/// The store, and whoever else changes it, may take their time: the streams have ended by then.
+#[tokio::test]
+async fn a_revocation_cuts_before_it_is_stored() {
+    let (upstream, mut ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let (_send, mut recv) = open(&ada, &upstream).await;
+    let somebody_else = world.relay.changes.lock().await;
+    let (relay, revoked) = (world.relay.clone(), Target::Session(ada.session.clone()));
+    let revoking = tokio::spawn(async move { revoke::revoke(&relay, revoked, Event::Revocation, "test").await });
+    assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::SessionRevoked)));
+    assert!(soon(ends.recv()).await.unwrap().is_err());
+    assert!(!revoking.is_finished());
+    drop(somebody_else);
+    assert_eq!(soon(revoking).await.unwrap().unwrap().streams_cut, 1);
 }
 
 #[tokio::test]
