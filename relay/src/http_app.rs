@@ -41,6 +41,7 @@ async fn exchange(stream: &Stream, request: Request<Incoming>, app: AppName) -> 
     // What extensions there are belong to this side of the exchange.
     head.extensions.clear();
     let request = Request::from_parts(head, Upload::new(body, live.clone()));
+    stream.carries(live);
     let answer = relay.upstreams.send(live, &door, request).await.map_err(|failure| failure.problem(live))?;
     finish(stream, answer, &door, local.as_ref(), live.clone(), switches)
 }

@@ -3,6 +3,7 @@
 use crate::body::Body;
 use crate::gate;
 use crate::state::Relay;
+use crate::streams::{self, Live};
 use crate::transport::{Cut, Guarded, Verdict};
 use crate::{control, http_app, refusal, tcp_app};
 use futures_util::future::BoxFuture;
@@ -55,6 +56,8 @@ pub(crate) struct Stream {
     /// The means to take the stream over, while a request that may switch protocols is answered.
     upgrade: Mutex<Option<OnUpgrade>>,
     after: Mutex<Option<BoxFuture<'static, ()>>>,
+    /// The last request that was sent on, while it can break off.
+    carried: Mutex<Option<Arc<streams::Stream>>>,
 }
 
 impl Stream {
@@ -67,6 +70,19 @@ impl Stream {
     pub(crate) fn afterwards(&self, carry: impl Future<Output = ()> + Send + 'static) {
         *self.after.lock() = Some(Box::pin(carry));
     }
+
+    /// What is sent to an app for this request ends with the stream, unless that ends in order.
+    pub(crate) fn carries(&self, live: &Live) {
+        *self.carried.lock() = Some(live.stream().clone());
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(broken_off) = self.carried.lock().take() {
+            broken_off.upload.let_go();
+        }
+    }
 }
 
 /// Serves one byte stream to its end, or until it is cut.
@@ -75,8 +91,14 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (io, verdict) = Guarded::new(io);
-    let stream =
-        Arc::new(Stream { peer, cut: cut.clone(), verdict, upgrade: Mutex::default(), after: Mutex::default() });
+    let stream = Arc::new(Stream {
+        peer,
+        cut: cut.clone(),
+        verdict,
+        upgrade: Mutex::default(),
+        after: Mutex::default(),
+        carried: Mutex::default(),
+    });
     let service = service_fn({
         let stream = stream.clone();
         move |request| {
@@ -88,7 +110,12 @@ where
     // The guard has its own timers. A device may end its direction while it waits for the answer.
     http.header_read_timeout(None).half_close(true).max_header_size(MAX_HEADER_BYTES).writev(false);
     let served = async {
-        if let Err(why) = http.serve_connection(TokioIo::new(io), service).with_upgrades().await {
+        let ended = http.serve_connection(TokioIo::new(io), service).with_upgrades().await;
+        if ended.is_ok() {
+            // All of it has arrived here, and an app that reads on gets it.
+            stream.carried.lock().take();
+        }
+        if let Err(why) = ended {
             tracing::debug!(device = %stream.peer.device.id(), %why, "stream ended");
             if why.is_parse() {
                 // hyper has answered 400 or 431 by itself.

@@ -6,7 +6,7 @@ pub use connections::LiveConnection;
 
 use crate::reverify::{Pace, Tally};
 use crate::transport::{Cut, Use, Valve};
-use crate::upstream::Slot;
+use crate::upstream::{Slot, Tether};
 use connections::Connections;
 use parking_lot::{Mutex, MutexGuard};
 use postern_protocol::{AppName, Code, DeviceId, SessionId, Timestamp};
@@ -39,6 +39,8 @@ pub struct Stream {
     pub received: AtomicU64,
     /// Did the request's body break off?
     pub upload_broken: AtomicBool,
+    /// The request's body on its way, and the app's connection that it goes to.
+    pub(crate) upload: Tether,
     number: u64,
     /// Since when it is held, in milliseconds; 0: it flows.
     held: AtomicU64,
@@ -131,6 +133,7 @@ impl Registry {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             upload_broken: AtomicBool::new(false),
+            upload: Tether::default(),
             number,
             held: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -202,6 +205,11 @@ impl Registry {
     /// The permit of `stream`, or its time on hold, ends then.
     pub(crate) fn set_deadline(&self, stream: &Stream, deadline: Timestamp) {
         self.shared.shard(stream.session()).streams.set_deadline(stream.number, deadline);
+    }
+
+    /// `stream` is cut: nothing is to be decided of it any more.
+    pub(crate) fn retire(&self, stream: &Stream) {
+        self.shared.shard(stream.session()).streams.retire(stream.number);
     }
 
     /// Ends connections whose certificate has ended, forgets tokens that have.
@@ -303,9 +311,10 @@ impl Stream {
         self.cut.mark(self.this_use, code)
     }
 
-    /// Wakes it, so that it ends although nothing moves.
+    /// Wakes it, so that it ends although nothing moves, the app's socket with it.
     pub(crate) fn wake(&self) {
         self.cut.wake();
+        self.upload.let_go();
     }
 
     /// Is it cut?

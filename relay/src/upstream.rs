@@ -3,10 +3,12 @@
 mod authenticated;
 mod location;
 mod share;
+mod tether;
 mod transfer;
 
 pub(crate) use location::{Location, globalise, localise};
 pub use share::Slot;
+pub(crate) use tether::Tether;
 pub(crate) use transfer::{Download, Upload};
 
 use crate::streams::Live;
@@ -31,6 +33,7 @@ use std::error::Error as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tether::{Fuse, Fused};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -79,9 +82,9 @@ pub struct Pool {
 
 /// The clients that hold the connections.
 struct Ways {
-    plain: Clients<HttpConnector>,
+    plain: Clients<Fused>,
     /// Made when an `https` upstream is first used: a system without authorities is no obstacle before.
-    tls: OnceLock<Option<Clients<HttpsConnector<HttpConnector>>>>,
+    tls: OnceLock<Option<Clients<HttpsConnector<Fused>>>>,
 }
 
 /// The two ways to make a connection.
@@ -174,6 +177,10 @@ impl Pool {
                         && let Some(connection) = connection.connection_metadata().as_ref()
                     {
                         connection.poison();
+                    }
+                    if let Some(fuse) = response.extensions().get::<Fuse>() {
+                        // Once the app has answered, hyper no longer minds whether anybody waits.
+                        live.stream().upload.tie(fuse);
                     }
                     return Ok(response);
                 }
@@ -323,13 +330,13 @@ fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
     Some(again)
 }
 
-fn connector() -> HttpConnector {
+fn connector() -> Fused {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT));
     connector.set_nodelay(true);
     connector.set_keepalive(Some(KEEP_ALIVE));
     connector.enforce_http(false);
-    connector
+    Fused::new(connector)
 }
 
 impl<C: Connect + Clone + Send + Sync + 'static> Clients<C> {
@@ -354,7 +361,7 @@ fn clients<C: Connect + Clone + Send + Sync + 'static>(connector: &C) -> Clients
 }
 
 /// TLS to upstreams trusts what the relay's system trusts.
-fn tls_clients() -> Option<Clients<HttpsConnector<HttpConnector>>> {
+fn tls_clients() -> Option<Clients<HttpsConnector<Fused>>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -368,6 +375,6 @@ fn tls_clients() -> Option<Clients<HttpsConnector<HttpConnector>>> {
     }
 }
 
-fn secure(config: rustls::ClientConfig) -> HttpsConnector<HttpConnector> {
+fn secure(config: rustls::ClientConfig) -> HttpsConnector<Fused> {
     HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(connector())
 }

@@ -47,7 +47,8 @@ pub struct Index<T> {
 #[derive(Debug)]
 struct Entry<T> {
     filed: T,
-    deadline: Timestamp,
+    /// Nothing: it has come for good.
+    deadline: Option<Timestamp>,
 }
 
 impl<T> Default for Index<T> {
@@ -74,7 +75,7 @@ where
         self.sessions.insert(filed.session(), number);
         self.apps.insert(filed.app(), number);
         self.deadlines.insert((deadline, number));
-        self.entries.insert(number, Entry { filed, deadline });
+        self.entries.insert(number, Entry { filed, deadline: Some(deadline) });
     }
 
     /// Takes a stream off the files.
@@ -84,16 +85,25 @@ where
         self.devices.remove(filed.device(), number);
         self.sessions.remove(filed.session(), number);
         self.apps.remove(filed.app(), number);
-        self.deadlines.remove(&(deadline, number));
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, number));
+        }
         Some(filed)
     }
 
-    /// Gives a filed stream another deadline.
+    /// Gives a filed stream another deadline, unless it is retired.
     pub fn set_deadline(&mut self, number: u64, deadline: Timestamp) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            self.deadlines.remove(&(entry.deadline, number));
+        if let Some(Entry { deadline: Some(last), .. }) = self.entries.get_mut(&number) {
+            self.deadlines.remove(&(*last, number));
             self.deadlines.insert((deadline, number));
-            entry.deadline = deadline;
+            *last = deadline;
+        }
+    }
+
+    /// From now on a filed stream has no deadline: all that remains is that it goes.
+    pub fn retire(&mut self, number: u64) {
+        if let Some(deadline) = self.entries.get_mut(&number).and_then(|entry| entry.deadline.take()) {
+            self.deadlines.remove(&(deadline, number));
         }
     }
 

@@ -151,6 +151,7 @@ impl Round {
         let mut answer = Answer::new(relay, first, &snapshot, now);
         for stream in streams {
             match &answer.outcome {
+                _ if stream.is_cut() => {}
                 Ok(deadline) => {
                     relay.streams.set_deadline(&stream, *deadline);
                     answer.resumed += usize::from(stream.resume());
@@ -162,11 +163,13 @@ impl Round {
                         answer.held = Some(until);
                         answer.holds += usize::from(stream.hold(now));
                     }
-                    None if stream.cut(*code, &self.tally) => {
-                        answer.cut += 1;
-                        self.ending.push(stream);
+                    None => {
+                        relay.streams.retire(&stream);
+                        if stream.cut(*code, &self.tally) {
+                            answer.cut += 1;
+                            self.ending.push(stream);
+                        }
                     }
-                    None => {}
                 },
             }
         }
@@ -191,6 +194,7 @@ impl Round {
             // What cannot be recorded is not allowed. The cuts stand: they take nothing that needs a record.
             for answer in &answers {
                 for stream in &answer.going_on {
+                    relay.streams.retire(stream);
                     result.add(&answer.app, usize::from(stream.cut(Code::AuditUnavailable, &tally)));
                     stream.wake();
                 }

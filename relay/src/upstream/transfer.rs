@@ -19,12 +19,28 @@ impl Upload {
     /// The body of the request that `live` is filed for. An app may answer before it has read it: until its end the
     /// stream lives and can be cut.
     pub(crate) fn new(body: Incoming, live: Arc<Live>) -> Self {
-        Self((!body.is_end_stream()).then_some((body, live)))
+        if body.is_end_stream() {
+            return Self::none();
+        }
+        live.stream().upload.begin();
+        Self(Some((body, live)))
     }
 
     /// No body.
     pub(crate) fn none() -> Self {
         Self(None)
+    }
+
+    fn end(&mut self) {
+        if let Some((_, live)) = self.0.take() {
+            live.stream().upload.end();
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -41,7 +57,7 @@ impl Body for Upload {
         match &frame {
             Some(Ok(data)) => live.stream().count_sent(data.len()),
             Some(Err(_)) => live.stream().upload_broken.store(true, Ordering::Relaxed),
-            None => self.0 = None,
+            None => self.end(),
         }
         Poll::Ready(frame.map(|data| data.map(Frame::data)))
     }

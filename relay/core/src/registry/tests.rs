@@ -80,6 +80,7 @@ enum Step {
     Open([u8; 4], u64),
     Close(usize),
     Extend(usize, u64),
+    Retire(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -87,6 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<[u8; 4]>(), 0_u64..50).prop_map(|(keys, deadline)| Step::Open(keys, deadline)),
         1 => any::<usize>().prop_map(Step::Close),
         1 => (any::<usize>(), 0_u64..50).prop_map(|(which, deadline)| Step::Extend(which, deadline)),
+        1 => any::<usize>().prop_map(Step::Retire),
     ]
 }
 
@@ -94,14 +96,14 @@ proptest! {
     #[test]
     fn it_finds_what_a_look_through_a_list_finds(steps in prop::collection::vec(step(), 0..80)) {
         let mut index = Index::default();
-        let mut model: BTreeMap<u64, (Arc<Stream>, Timestamp)> = BTreeMap::new();
+        let mut model: BTreeMap<u64, (Arc<Stream>, Option<Timestamp>)> = BTreeMap::new();
         for (number, step) in (0..).zip(steps) {
             let nth = |which: usize| model.keys().copied().nth(which % model.len().max(1)).unwrap_or(u64::MAX);
             match step {
                 Step::Open(keys, at) => {
                     let (stream, at) = (stream(number, keys), Timestamp::from_seconds(at));
                     index.insert(number, stream.clone(), at);
-                    model.insert(number, (stream, at));
+                    model.insert(number, (stream, Some(at)));
                 }
                 Step::Close(which) => {
                     let number = nth(which);
@@ -110,7 +112,12 @@ proptest! {
                 Step::Extend(which, at) => {
                     let (number, at) = (nth(which), Timestamp::from_seconds(at));
                     index.set_deadline(number, at);
-                    model.entry(number).and_modify(|(_, deadline)| *deadline = at);
+                    model.entry(number).and_modify(|(_, deadline)| *deadline = deadline.and(Some(at)));
+                }
+                Step::Retire(which) => {
+                    let number = nth(which);
+                    index.retire(number);
+                    model.entry(number).and_modify(|(_, deadline)| *deadline = None);
                 }
             }
             for scope in scopes() {
@@ -123,9 +130,9 @@ proptest! {
             let mut due = Vec::new();
             let now = Timestamp::from_seconds(25);
             index.due(now, &mut due);
-            let expected: Vec<u64> = model.iter().filter(|(_, (_, at))| *at <= now).map(|(n, _)| *n).collect();
+            let expected: Vec<u64> = model.iter().filter(|(_, (_, at))| at.is_some_and(|at| at <= now)).map(|(n, _)| *n).collect();
             prop_assert_eq!(numbers(&due), expected);
-            prop_assert_eq!(index.next_deadline(), model.values().map(|(_, at)| *at).min());
+            prop_assert_eq!(index.next_deadline(), model.values().filter_map(|(_, at)| *at).min());
             prop_assert_eq!(index.len(), model.len());
         }
         for number in model.keys() {

@@ -302,3 +302,66 @@ async fn an_upload_that_outlives_its_answer_is_cut() {
     assert_eq!(soon(send.stopped()).await.unwrap(), Some(number(Code::PrincipalRevoked)));
     soon(ends.recv()).await.unwrap();
 }
+
+/// The same where the app stops reading: whoever writes to it waits, and the cut has to reach them there.
+#[tokio::test]
+async fn an_upload_to_an_app_that_does_not_read_is_cut() {
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let read_on = std::sync::Arc::new(tokio::sync::Notify::new());
+    let told = read_on.clone();
+    let upstream = Upstream::tcp(move |mut stream| {
+        let (ended, told) = (ended.clone(), told.clone());
+        async move {
+            let mut buffer = [0; 4096];
+            let _head = stream.read(&mut buffer).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+            told.notified().await;
+            let end = loop {
+                match stream.read(&mut buffer).await {
+                    Ok(1..) => {}
+                    end => break end,
+                }
+            };
+            let _test_may_be_over = ended.send(end);
+        }
+    })
+    .await;
+    let world = World::new(&[app("wiki", upstream.http_url(), "")]).await;
+    let ada = world.device("ada").await;
+    for by_revocation in [false, true] {
+        let (send, mut recv) = ada.connection.open_bi().await.unwrap();
+        let mut send = stuck(send, &mut recv, &ada).await;
+        assert_eq!(world.relay.streams.len(), 1, "what still goes up is filed");
+        if by_revocation {
+            let revoked = Target::Session(ada.session.clone());
+            let receipt = revoke::revoke(&world.relay, revoked, Event::Revocation, "test").await.unwrap();
+            assert_eq!((receipt.streams_cut, receipt.streams_unfinished), (1, 0));
+            assert_eq!(soon(send.stopped()).await.unwrap(), Some(number(Code::SessionRevoked)));
+        } else {
+            // The device gives up by itself.
+            send.reset(VarInt::from_u32(0)).unwrap();
+            recv.stop(VarInt::from_u32(0)).unwrap();
+        }
+        idle(&world).await;
+        read_on.notify_one();
+        let end = soon(ends.recv()).await.unwrap();
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "not a byte more than it had");
+    }
+}
+
+/// An upload that was answered, and goes on until nobody takes any more.
+async fn stuck(mut send: quinn::SendStream, recv: &mut quinn::RecvStream, ada: &Device) -> quinn::SendStream {
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: wiki\r\nproxy-authorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n",
+        ada.token
+    );
+    send.write_all(head.as_bytes()).await.unwrap();
+    let answer = soon(recv.read_chunk(4096, true)).await.unwrap().unwrap();
+    assert!(answer.bytes.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    let chunk = [b"8000\r\n".to_vec(), vec![b'x'; 0x8000], b"\r\n".to_vec()].concat();
+    while let Ok(written) = tokio::time::timeout(Duration::from_millis(500), send.write_all(&chunk)).await {
+        written.unwrap();
+    }
+    send
+}

@@ -4,6 +4,7 @@ use super::cutting::{greeter, number, open};
 use super::upstreams::Upstream;
 use super::world::{Identity, POLICY, World, app, set_policy, soon};
 use crate::reverify::{Cutback, reverify};
+use crate::streams::Live;
 use crate::transport::Cut;
 use crate::{gate, revoke};
 use postern_protocol::control::RelayEvent;
@@ -109,6 +110,23 @@ async fn a_held_stream_is_cut_when_its_time_is_over_or_its_user_revoked() {
     assert!(soon(ends.recv()).await.unwrap().is_err());
     assert_eq!(soon(adas.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::TokenExpired)));
     assert!(soon(ends.recv()).await.unwrap().is_err(), "the app's socket ends too");
+}
+
+/// One that does not end, whatever it waits for, is not judged again and again.
+#[tokio::test]
+async fn what_is_cut_is_not_due_any_more() {
+    let world = World::new(&[app("db", "tcp://127.0.0.1:1", "")]).await;
+    let ada = world.device("ada").await;
+    let token = world.token(&ada, &["staff"], Duration::from_secs(1));
+    let token = Arc::new(world.relay.verifier.verify(&token).unwrap());
+    let (live, cut) = live(&world, &ada.identity, &token, "db").unwrap();
+    assert_eq!(soon(live.cut()).await, Code::TokenExpired);
+    let due = || (world.relay.streams.due(world.relay.clock.now()).len(), world.relay.streams.next_deadline());
+    assert_eq!((cut.code(), due()), (Some(Code::TokenExpired), (0, None)));
+    // Nor by another cause, also one that would have let it live.
+    gate::issued(&world.relay, &ada.identity.device, &world.token(&ada, &["staff"], Duration::from_secs(60)));
+    assert_eq!(reverify(&world.relay, &Scope::Everything).await, Cutback::default());
+    assert_eq!((world.relay.streams.len(), due()), (1, (0, None)));
 }
 
 async fn echo<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream: &mut S, text: &[u8]) {
@@ -306,29 +324,34 @@ fn token(world: &World, seat: &Seat, groups: &[&str], seconds: u64) -> Arc<Verif
 
 /// Opens a stream as the gate does.
 fn file(world: &World, seat: &Seat, token: &Arc<VerifiedSession>, number: usize, app: usize) -> Option<Filed> {
+    let (live, cut) = live(world, &seat.identity, token, APPS[app])?;
+    let carrier = tokio::spawn(async move {
+        live.cut().await;
+    });
+    Some(Filed { seat: number, app, cut, carrier })
+}
+
+/// A filed stream that nobody carries.
+fn live(world: &World, on: &Identity, token: &Arc<VerifiedSession>, app: &str) -> Option<(Live, Arc<Cut>)> {
     let relay = &world.relay;
-    let action = match APPS[app] {
+    let action = match app {
         "db" => Action::Connect { port: 1 },
         _ => Action::Request { method: "GET".into(), path: "/".into() },
     };
     let request = Request {
         id: relay.clock.decision_id(),
-        app: APPS[app].parse().unwrap(),
+        app: app.parse().unwrap(),
         action,
-        host: APPS[app].into(),
+        host: app.into(),
         source: "127.0.0.1".parse().unwrap(),
         within_rate: true,
-        posture: relay.postures.get(&seat.session),
+        posture: relay.postures.get(token.session()),
     };
-    let device = Arc::new(seat.identity.device.clone());
+    let device = Arc::new(on.device.clone());
     let now = relay.clock.now();
     let permit = decide(&device, token, &request, &relay.snapshot.load(), now).outcome.ok()?;
     let cut = Arc::new(Cut::new());
-    let live = relay.streams.open(permit, device, token.clone(), request, now, cut.clone());
-    let carrier = tokio::spawn(async move {
-        live.cut().await;
-    });
-    Some(Filed { seat: number, app, cut, carrier })
+    Some((relay.streams.open(permit, device, token.clone(), request, now, cut.clone()), cut))
 }
 
 async fn revoked(world: &World, target: Target) {
