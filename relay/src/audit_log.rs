@@ -59,6 +59,9 @@ enum Job {
     Records(Vec<Record>, oneshot::Sender<()>),
     Rotate(oneshot::Sender<Result<PathBuf, String>>),
     Close(oneshot::Sender<()>),
+    /// Says when the next records have come, and waits before it writes them.
+    #[cfg(test)]
+    Hold(oneshot::Sender<()>, Receiver<()>),
 }
 
 impl AuditLog {
@@ -103,6 +106,14 @@ impl AuditLog {
         let (done, written) = oneshot::channel();
         self.queue.try_send(Job::Records(records, done)).map_err(|_| AuditUnavailable)?;
         written.await.map_err(|_| AuditUnavailable)
+    }
+
+    /// The next records are not written until this is told to go on. The receiver hears when they have come.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> (oneshot::Receiver<()>, SyncSender<()>) {
+        let ((came, comes), (go_on, go)) = (oneshot::channel(), sync_channel(1));
+        assert!(self.queue.try_send(Job::Hold(came, go)).is_ok());
+        (comes, go_on)
     }
 
     /// The newest checkpoint, for safe keeping elsewhere.
@@ -156,6 +167,13 @@ impl Writer {
                     Job::Records(records, done) => waiting.push((records, done)),
                     Job::Rotate(done) => rotating = Some(done),
                     Job::Close(done) => closing = Some(done),
+                    #[cfg(test)]
+                    Job::Hold(came, go) => {
+                        if let Ok(Job::Records(records, done)) = jobs.recv() {
+                            let _test_may_be_over = (came.send(()), go.recv());
+                            waiting.push((records, done));
+                        }
+                    }
                 }),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

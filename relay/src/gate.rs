@@ -1,6 +1,7 @@
 //! The gate: session token, decision, audit record, permit, in this order, for every request and every stream.
 
 use crate::identity_header::TokenHash;
+use crate::reverify;
 use crate::service::{self, Peer};
 use crate::state::Relay;
 use crate::streams::{Credentials, Live};
@@ -10,7 +11,7 @@ use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use postern_protocol::{AppName, Code, Problem};
-use postern_relay_core::access::{self, Action, decide};
+use postern_relay_core::access::{self, Action, PostureReport, decide};
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::token::VerifiedSession;
@@ -53,11 +54,27 @@ pub(crate) async fn admit(
         let live = relay.streams.open(permit, peer.device.clone(), session.clone(), asked, now, cut.clone());
         // A revocation first replaces the snapshot, then cuts what is filed. Filed before the replacement, it is
         // cut; filed after, the newer snapshot is seen here and decides.
-        if relay.snapshot.load().generation == snapshot.generation {
+        let same_snapshot = relay.snapshot.load().generation == snapshot.generation;
+        // The same holds for a posture report, which came before its round.
+        let posture = relay.postures.get(session.session());
+        if same_snapshot && same(posture.as_ref(), live.stream().request.posture.as_ref()) {
+            live.stream().recorded(&decision.policies);
+            // A newer token of the session may know better than the one that asked.
+            if !Arc::ptr_eq(&relay.streams.newest(live.stream()).session, &session) {
+                reverify::soon(relay, session.session());
+            }
             return Ok(Admitted { live, token });
         }
         asked = live.stream().request.clone();
-        asked.id = relay.clock.decision_id();
+        (asked.id, asked.posture) = (relay.clock.decision_id(), posture);
+    }
+}
+
+/// Is it the very same report?
+fn same(one: Option<&Arc<PostureReport>>, other: Option<&Arc<PostureReport>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

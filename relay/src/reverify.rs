@@ -45,7 +45,7 @@ pub fn soon(relay: &Arc<Relay>, session: &SessionId) {
 
 /// [`reverify`] up to the point where every stream that is denied is told to end; [`Round::finish`] records and waits.
 pub(crate) async fn begin(relay: &Relay, scope: &Scope) -> Round {
-    let round = judge(relay, relay.streams.select(scope)).await;
+    let round = judge(relay, Round::new(), relay.streams.select(scope)).await;
     if let Scope::Device(device) = scope
         && relay.snapshot.load().revocations.is_device(device)
     {
@@ -63,7 +63,7 @@ pub async fn watch_deadlines(relay: &Arc<Relay>) {
             relay.streams.tidy(now);
             tidied = now;
         }
-        let round = judge(relay, relay.streams.due(now)).await;
+        let round = judge(relay, Round::of_the_clock(), relay.streams.due(now)).await;
         // The answers stand; the next deadline waits for no disk.
         let recording = relay.clone();
         tokio::spawn(async move { round.finish(&recording).await });
@@ -74,8 +74,7 @@ pub async fn watch_deadlines(relay: &Arc<Relay>) {
 }
 
 /// One decision for all that ask the same.
-async fn judge(relay: &Relay, streams: Vec<Arc<Stream>>) -> Round {
-    let mut round = Round::new();
+async fn judge(relay: &Relay, mut round: Round, streams: Vec<Arc<Stream>>) -> Round {
     let mut asking: HashMap<Question, Vec<Arc<Stream>>> = HashMap::new();
     for stream in streams {
         asking.entry(Question::of(&stream)).or_default().push(stream);

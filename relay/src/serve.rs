@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -265,11 +266,15 @@ async fn tidy(relay: &Relay) {
     }
 }
 
-/// Records how many refusals have no record of their own.
-async fn summarise(relay: &Relay) {
-    let unrecorded = relay.limiters.refusals.take_unrecorded();
-    if unrecorded > 0 {
-        let detail = format!("{unrecorded} refusals were too many to record singly");
+/// Records how many refusals and re-checks have no record of their own.
+pub(crate) async fn summarise(relay: &Relay) {
+    let refusals = relay.limiters.refusals.take_unrecorded();
+    let unchanged = relay.limiters.unchanged.swap(0, Ordering::Relaxed);
+    let told = [
+        (refusals, format!("{refusals} refusals were too many to record singly")),
+        (unchanged, format!("{unchanged} re-checks for which only time had passed changed nothing")),
+    ];
+    for (_, detail) in told.into_iter().filter(|(count, _)| *count > 0) {
         let _unwritten = relay.audit.record(plain(Event::Summary, relay.clock.now(), detail)).await;
     }
 }

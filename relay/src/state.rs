@@ -88,6 +88,8 @@ pub struct Limiters {
     pub tokens: DefaultKeyedRateLimiter<DeviceId>,
     /// Refusals that are recorded one by one.
     pub refusals: Refusals,
+    /// Re-checks that came of time alone and said what the log has already, since the last summary.
+    pub unchanged: AtomicU64,
 }
 
 /// How many refusals get a record of their own. Without a bound, whoever is refused could fill the disk, and a full
@@ -155,6 +157,7 @@ impl Limiters {
                 floods: DefaultKeyedRateLimiter::keyed(UNRECORDED_OF_ONE),
                 unrecorded: AtomicU64::new(0),
             },
+            unchanged: AtomicU64::new(0),
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Stream {
     /// Since when it is held, in milliseconds; 0: it flows.
     held: AtomicU64,
     ended: AtomicBool,
+    /// The policies of the last answer that was recorded.
+    answer: Mutex<Option<Vec<String>>>,
     tally: OnceLock<Arc<Tally>>,
     cut: Arc<Cut>,
     this_use: Use,
@@ -137,6 +139,7 @@ impl Registry {
             number,
             held: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            answer: Mutex::new(None),
             tally: OnceLock::new(),
             cut,
             this_use,
@@ -277,6 +280,19 @@ impl Stream {
     /// Counts bytes from upstream to device.
     pub fn count_received(&self, bytes: usize) {
         self.received.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The log has it that these policies let it live.
+    pub(crate) fn recorded(&self, policies: &[String]) {
+        let mut answer = self.answer.lock();
+        if answer.as_deref() != Some(policies) {
+            *answer = Some(policies.to_vec());
+        }
+    }
+
+    /// Does the log have that already?
+    pub(crate) fn is_recorded(&self, policies: &[String]) -> bool {
+        self.answer.lock().as_deref() == Some(policies)
     }
 
     /// Since when it is held, if it is.

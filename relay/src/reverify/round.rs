@@ -67,6 +67,8 @@ pub(crate) struct Round {
     answers: Vec<Answer>,
     ending: Vec<Arc<Stream>>,
     tally: Arc<Tally>,
+    /// Nothing has happened but that time has passed.
+    clock: bool,
 }
 
 /// What makes two re-checks the same: of these, of what is newest in their session and of the time the decision is a
@@ -138,7 +140,12 @@ impl Tally {
 impl Round {
     /// A round for a cause that comes now.
     pub(super) fn new() -> Self {
-        Self { answers: Vec::new(), ending: Vec::new(), tally: Tally::new(Instant::now()) }
+        Self { answers: Vec::new(), ending: Vec::new(), tally: Tally::new(Instant::now()), clock: false }
+    }
+
+    /// A round for streams whose time has come.
+    pub(super) fn of_the_clock() -> Self {
+        Self { clock: true, ..Self::new() }
     }
 
     /// Decides `streams`, which ask the same, anew and does what the answer says.
@@ -178,7 +185,7 @@ impl Round {
 
     /// Writes the records, tells the sessions, waits for what was cut.
     pub(crate) async fn finish(self, relay: &Relay) -> Cutback {
-        let Self { answers, ending, tally } = self;
+        let Self { answers, ending, tally, clock } = self;
         let mut result = Cutback::default();
         for answer in &answers {
             result.add(&answer.app, answer.cut);
@@ -186,7 +193,9 @@ impl Round {
             result.resumed += answer.resumed;
             result.kept += answer.going_on.len() - answer.resumed;
         }
-        let (written, ()) = tokio::join!(written(relay, records(&answers, relay.clock.now())), end(&ending));
+        let Records { records, unchanged } = records(&answers, clock, relay.clock.now());
+        relay.limiters.unchanged.fetch_add(unchanged, Ordering::Relaxed);
+        let (written, ()) = tokio::join!(written(relay, records), end(&ending));
         if written {
             // After the record: a decision that somebody is told is in the log.
             answers.iter().for_each(|answer| answer.tell(relay));
@@ -223,9 +232,17 @@ async fn written(relay: &Relay, records: Vec<Record>) -> bool {
     records.is_empty() || matches!(timeout(WRITTEN, relay.audit.record_all(records)).await, Ok(Ok(())))
 }
 
+/// What the log gets of a round.
+struct Records {
+    records: Vec<Record>,
+    /// Answers that the log has already.
+    unchanged: u64,
+}
+
 /// One record for each answer that changed something, and for each of the first that did not; the others are counted.
-fn records(answers: &[Answer], now: Timestamp) -> Vec<Record> {
-    let (mut records, mut recorded, mut decisions, mut streams) = (Vec::new(), 0, 0, 0);
+/// Where only time has passed, an answer that was recorded before is no news: streams that nobody uses would fill the disk.
+fn records(answers: &[Answer], clock: bool, now: Timestamp) -> Records {
+    let (mut records, mut recorded, mut decisions, mut streams, mut unchanged) = (Vec::new(), 0, 0, 0, 0);
     for answer in answers {
         let of = |event, streams| Record { event, streams: Some(streams), ..answer.record.clone() };
         if answer.cut > 0 {
@@ -236,8 +253,10 @@ fn records(answers: &[Answer], now: Timestamp) -> Vec<Record> {
         }
         match answer.going_on.len() {
             0 => {}
+            _ if clock && answer.is_recorded() => unchanged += 1,
             going_on if recorded < RECORDED => {
                 recorded += 1;
+                answer.going_on.iter().for_each(|stream| stream.recorded(&answer.record.policies));
                 records.push(of(Event::Decision, going_on));
             }
             going_on => (decisions, streams) = (decisions + 1, streams + going_on),
@@ -247,7 +266,7 @@ fn records(answers: &[Answer], now: Timestamp) -> Vec<Record> {
         let detail = format!("{decisions} more decisions of this round let {streams} live streams go on");
         records.push(Record::event(Event::Summary, now).detail(detail));
     }
-    records
+    Records { records, unchanged }
 }
 
 impl Question {
@@ -283,6 +302,11 @@ impl Answer {
             resumed: 0,
             going_on: Vec::new(),
         }
+    }
+
+    /// Does the log have it that all these streams go on, by these policies?
+    fn is_recorded(&self) -> bool {
+        self.resumed == 0 && self.going_on.iter().all(|stream| stream.is_recorded(&self.record.policies))
     }
 
     fn tell(&self, relay: &Relay) {

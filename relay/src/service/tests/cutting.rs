@@ -266,6 +266,57 @@ async fn no_stream_outlives_a_revocation_it_raced() {
     }
 }
 
+/// Between a decision and the filing of its stream the log is written: what comes in meanwhile is not missed.
+#[tokio::test]
+async fn a_posture_that_changes_while_a_stream_opens_decides_it() {
+    let (upstream, _ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let (decided, go_on) = world.relay.audit.hold();
+    let target = format!("db:{}", upstream.addr.port());
+    let changed = async {
+        decided.await.unwrap();
+        world.relay.postures.invalidate(&ada.session);
+        assert_eq!(reverify(&world.relay, &Scope::Session(ada.session.clone())).await, Default::default());
+        go_on.send(()).unwrap();
+    };
+    let (opened, ()) = soon(async { tokio::join!(ada.open(&target), changed) }).await;
+    assert_eq!(opened.unwrap_err().code, Code::PostureStale);
+    idle(&world).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_renewed_while_a_stream_opens_decides_it() {
+    let (upstream, mut ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let (decided, go_on) = world.relay.audit.hold();
+    let renewed = async {
+        decided.await.unwrap();
+        gate::issued(&world.relay, &ada.identity.device, &world.token(&ada, &[], Duration::from_secs(90)));
+        assert_eq!(reverify(&world.relay, &Scope::Session(ada.session.clone())).await, Default::default());
+        go_on.send(()).unwrap();
+    };
+    // It may be cut before its answer has arrived.
+    let target = format!("db:{}", upstream.addr.port());
+    let opening = async {
+        let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+        let bearer = format!("proxy-authorization: Bearer {}", ada.token);
+        let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{bearer}\r\n\r\n");
+        send.write_all(head.as_bytes()).await.unwrap();
+        loop {
+            if let Err(failure) = recv.read_chunk(1, true).await {
+                break failure;
+            }
+        }
+    };
+    let (end, ()) = soon(async { tokio::join!(opening, renewed) }).await;
+    assert_eq!(end, ReadError::Reset(number(Code::PolicyDenied)));
+    if let Ok(end) = tokio::time::timeout(Duration::from_millis(50), ends.recv()).await {
+        assert!(end.unwrap().is_err(), "the app's socket ends with it");
+    }
+}
+
 /// An app may answer before it has read what it is sent: the upload goes on, and so it can still be cut.
 #[tokio::test]
 async fn an_upload_that_outlives_its_answer_is_cut() {

@@ -6,7 +6,7 @@ use super::world::{Identity, POLICY, World, app, set_policy, soon};
 use crate::reverify::{Cutback, reverify};
 use crate::streams::Live;
 use crate::transport::Cut;
-use crate::{gate, revoke};
+use crate::{gate, revoke, serve};
 use postern_protocol::control::RelayEvent;
 use postern_protocol::{Code, SessionId};
 use postern_relay_core::access::{Action, Request, decide};
@@ -127,6 +127,61 @@ async fn what_is_cut_is_not_due_any_more() {
     gate::issued(&world.relay, &ada.identity.device, &world.token(&ada, &["staff"], Duration::from_secs(60)));
     assert_eq!(reverify(&world.relay, &Scope::Everything).await, Cutback::default());
     assert_eq!((world.relay.streams.len(), due()), (1, (0, None)));
+}
+
+/// Streams that nobody uses do not fill the log, however often the clock has them decided anew.
+#[tokio::test]
+async fn what_time_alone_does_not_change_is_counted() {
+    let (upstream, _ends) = greeter().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let _open = open(&ada, &upstream).await;
+    let stream = world.relay.streams.list().remove(0);
+    let again = async || {
+        let now = world.relay.clock.now();
+        world.relay.streams.set_deadline(&stream, now);
+        soon(async {
+            while world.relay.streams.next_deadline().is_none_or(|next| next <= now) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    let decisions = |policy: &str| {
+        let of = |line: &serde_json::Value| line["event"] == "decision" && line["policies"][0] == policy;
+        world.audit().iter().filter(|line| of(line)).count()
+    };
+    assert_eq!(decisions("everyone"), 1);
+    again().await;
+    again().await;
+    let told = |line: &serde_json::Value| line["detail"].as_str().is_some_and(|detail| detail.contains("re-checks"));
+    soon(async {
+        while world.relay.limiters.unchanged.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    serve::summarise(&world.relay).await;
+    assert_eq!(decisions("everyone"), 1);
+    assert_eq!(
+        world.audit().into_iter().find(told).unwrap()["detail"],
+        "2 re-checks for which only time had passed changed nothing"
+    );
+    // Another answer is news, once.
+    set_policy(&world, &NO_DB.replace("\"db\"", "\"other\""));
+    again().await;
+    again().await;
+    soon(async {
+        while decisions("all-but-db") < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    again().await;
+    assert_eq!(decisions("all-but-db"), 1);
+    // And every cause that is more than the time has its record.
+    reverify(&world.relay, &Scope::Everything).await;
+    assert_eq!(decisions("all-but-db"), 2);
 }
 
 async fn echo<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream: &mut S, text: &[u8]) {
