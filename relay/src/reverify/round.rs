@@ -158,7 +158,7 @@ impl Round {
         let mut answer = Answer::new(relay, first, &snapshot, now);
         for stream in streams {
             match &answer.outcome {
-                _ if stream.is_cut() => {}
+                _ if stream.is_cut() => relay.streams.retire(&stream),
                 Ok(deadline) => {
                     relay.streams.set_deadline(&stream, *deadline);
                     answer.resumed += usize::from(stream.resume());
