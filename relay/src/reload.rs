@@ -17,6 +17,7 @@ use postern_protocol::Code;
 use postern_protocol::control::RelayEvent;
 use postern_relay_core::access::Snapshot;
 use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::policy::SHA256_IS;
 use postern_relay_core::registry::Scope;
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ async fn replace(relay: &Relay, config: &Config) -> bool {
     let (policies, apps) = (policy.len(), policy.apps().iter().count());
     // The record comes first: what may open access must be in the log before it does.
     let record = Record::event(Event::PolicyLoad, relay.clock.now());
-    let detail = format!("policies: {policies}; apps: {apps}; policy sha256: {}", policy.thumbprint());
+    let detail = format!("policies: {policies}; apps: {apps}; {SHA256_IS}{}", policy.thumbprint());
     if relay.audit.record(record.detail(detail)).await.is_err() {
         tracing::error!("the changed policy waits until the audit log can be written");
         return false;

@@ -15,6 +15,7 @@ use crate::{log, public, reload, transport};
 use postern_protocol::control::CONTROL_AUTHORITY;
 use postern_protocol::{Code, Problem};
 use postern_relay_core::audit::Event;
+use postern_relay_core::policy::SHA256_IS;
 use postern_relay_core::revocation::Target;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -72,7 +73,9 @@ pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Resu
     let admin = AdminSocket::bind(&state_dir)
         .map_err(|error| Problem::new(Code::StateDir).detail(format!("the admin socket: {error}")))?;
     let relay = running.relay.clone();
-    let started = plain(Event::Start, relay.clock.now(), concat!("postern-relay ", env!("CARGO_PKG_VERSION")));
+    let version = concat!("postern-relay ", env!("CARGO_PKG_VERSION"));
+    let detail = format!("{version}; {SHA256_IS}{}", relay.config.policy.thumbprint());
+    let started = plain(Event::Start, relay.clock.now(), detail);
     relay.audit.record(started).await?;
     ready(&listening.line());
     tracing::info!(issuer = %listening.issuer_text, public = %listening.public, quic = %listening.quic.local_addr(), "the relay serves");

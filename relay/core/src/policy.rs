@@ -16,7 +16,7 @@ pub use warnings::{RuleText, warnings};
 pub(crate) use context::Facts;
 pub(crate) use entity::Subject;
 
-use crate::access::Action;
+use crate::access::{Action, Supposed};
 use crate::app::AppTable;
 use cedar_policy::{EntityUid, Request};
 use postern_protocol::{AppName, StepUp};
@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// The schema that policies are validated against.
 pub const SCHEMA: &str = include_str!("policy/schema.cedarschema");
 
+/// What stands before a policy's thumbprint in the audit log, in `start` and `policy_load`.
+pub const SHA256_IS: &str = "policy sha256: ";
+
 /// A loaded policy. It belongs to the apps it was loaded for.
 #[derive(Debug)]
 pub struct Policy {
@@ -34,6 +37,17 @@ pub struct Policy {
     slices: HashMap<AppName, AppSlice>,
     rules: Vec<RuleText>,
     text: Box<str>,
+}
+
+/// A permit that may lead to an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermitFor {
+    /// Its `@id`.
+    pub id: String,
+    /// The user or group that it is for, as Cedar writes it; absent: for everybody.
+    pub only: Option<String>,
+    /// Is it for the person asked about?
+    pub concerns: bool,
 }
 
 /// What the policy says to one question.
@@ -93,6 +107,22 @@ impl Policy {
     pub fn rule(&self, id: &str) -> Option<(&RuleText, &str)> {
         let rule = self.rules.iter().find(|rule| rule.id == id)?;
         Some((rule, self.text.get(rule.at.clone())?))
+    }
+
+    /// The permits for an app and an action, in the order of the text, and whether they are for this person. Of those that
+    /// are, it is their conditions that did not hold where the request was denied all the same.
+    pub fn permits(&self, request: &crate::access::Request, who: &Supposed) -> Vec<PermitFor> {
+        let subject = Subject::new(&who.principal, &who.groups, &who.device);
+        let slice = self.slices.get(&request.app).map(|slices| slices.of(&request.action));
+        let permits = slice.map(Slice::permits).unwrap_or_default().into_iter();
+        let is_in = |scope: &EntityUid| subject.as_ref().is_some_and(|subject| subject.is_in(scope));
+        permits
+            .map(|(id, scope)| PermitFor {
+                id,
+                concerns: scope.as_ref().is_none_or(is_in),
+                only: scope.map(|scope| scope.to_string()),
+            })
+            .collect()
     }
 
     /// Can the answer for this app and action change by the passing of time alone?

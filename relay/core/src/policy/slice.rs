@@ -141,6 +141,15 @@ impl Slice {
         &self.uses
     }
 
+    /// The permits with the scopes of their principals, in the order of the text.
+    pub(super) fn permits(&self) -> Vec<(String, Option<EntityUid>)> {
+        let sets = std::iter::once((None, &self.open)).chain(self.scoped.iter().map(|(uid, rules)| (Some(uid), rules)));
+        let all = sets.flat_map(|(scope, rules)| rules.always.policies().map(move |policy| (scope, policy)));
+        let mut permits: Vec<_> = all.filter(|(_, policy)| policy.effect() == Effect::Permit).collect();
+        permits.sort_by_key(|(_, policy)| self.order.get(policy.id()).copied());
+        permits.into_iter().map(|(scope, policy)| (policy.id().to_string(), scope.cloned())).collect()
+    }
+
     /// Cedar's answer over all rules of the slice.
     pub(super) fn ask(&self, request: &Request, entities: &Entities, facts: &Facts<'_>) -> Verdict {
         let subject = facts.session.subject();

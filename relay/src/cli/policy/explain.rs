@@ -9,13 +9,14 @@ use postern_protocol::problem::printable;
 use postern_protocol::{Code, DecisionId, Timestamp};
 use postern_relay_core::access::{Answer, simulate};
 use postern_relay_core::audit::{Context, Entry};
-use postern_relay_core::policy::Policy;
+use postern_relay_core::policy::{PermitFor, Policy};
 use serde_json::{Value, json};
 
 pub(super) fn explain(outline: &Outline, id: &str, output: Output) -> Result<(), Failure> {
     const FIX: &str = "Copy the whole id: 32 digits and letters, as the refusal or `postern why` shows it.";
     let id: DecisionId = id.trim().parse().map_err(|error| advised(Code::RequestInvalid, error, FIX))?;
-    let found = History::of(outline)
+    let history = History::of(outline);
+    let found = history
         .find(id.as_str())
         .map_err(|why| advised(Code::NotFound, why, "Run it as a user who may read the relay's audit log."))?;
     let Some((line, entry)) = found else {
@@ -28,10 +29,12 @@ pub(super) fn explain(outline: &Outline, id: &str, output: Output) -> Result<(),
     let policy = load(outline, &outline.policy_file);
     let policy = policy.as_deref().ok();
     let today = today(outline, &entry, policy);
+    let then = entry.time.and_then(|time| history.policy_at(time));
+    let edited = policy.zip(then).map(|(policy, then)| policy.thumbprint() != then);
     if output.json {
-        output.json(&as_json(&line, &entry, policy, &today));
+        output.json(&as_json(&line, &entry, policy, &today, edited));
     } else {
-        as_text(&entry, policy, &today, outline).iter().for_each(|line| output.data(&printable(line)));
+        as_text(&entry, policy, &today, edited, outline).iter().for_each(|line| output.data(&printable(line)));
     }
     Ok(())
 }
@@ -56,6 +59,7 @@ pub(super) fn as_json(
     entry: &Entry,
     policy: Option<&Policy>,
     today: &Result<Answer, &'static str>,
+    edited: Option<bool>,
 ) -> Value {
     let policies: Vec<Value> = entry.policies.iter().map(|id| rule_json(policy, id)).collect();
     let today = match today {
@@ -66,7 +70,12 @@ pub(super) fn as_json(
         Err(why) => json!({ "unknown": why }),
     };
     let record: Value = serde_json::from_str(line).unwrap_or_default();
-    json!({ "record": record, "policies": policies, "app_groups": app_groups(entry, policy), "today": today })
+    let permits: Vec<Value> = permits(entry, policy)
+        .into_iter()
+        .map(|permit| json!({ "id": permit.id, "only": permit.only, "concerns": permit.concerns }))
+        .collect();
+    json!({ "record": record, "policies": policies, "policy_edited_since": edited, "permits": permits,
+        "app_groups": app_groups(entry, policy), "today": today })
 }
 
 fn rule_json(policy: Option<&Policy>, id: &str) -> Value {
@@ -89,6 +98,7 @@ pub(super) fn as_text(
     entry: &Entry,
     policy: Option<&Policy>,
     today: &Result<Answer, &'static str>,
+    edited: Option<bool>,
     outline: &Outline,
 ) -> Vec<String> {
     let mut lines = Vec::new();
@@ -114,6 +124,9 @@ pub(super) fn as_text(
     field("detail", entry.detail.clone());
     lines.push(String::new());
     lines.extend(rules(entry, policy, outline));
+    if edited == Some(true) {
+        lines.push("  The policy has been edited since; its text here is today's.".to_owned());
+    }
     if let Some(context) = &entry.context {
         lines.push(String::new());
         lines.extend(entities(entry, context, policy));
@@ -143,7 +156,17 @@ fn rules(entry: &Entry, policy: Option<&Policy>, outline: &Outline) -> Vec<Strin
             Some(Code::PolicyDenied | Code::StepUpRequired) => "No policy permits it, and none forbids it.",
             _ => "No policy was asked.",
         };
-        return vec![why.to_owned()];
+        let near = permits(entry, policy).into_iter().map(|permit| {
+            let why = match permit.only {
+                Some(only) if !permit.concerns => format!("is for {only} alone"),
+                _ => "its conditions did not hold, or it is newer".to_owned(),
+            };
+            let line = policy.and_then(|policy| policy.rule(&permit.id)).map_or(0, |(rule, _)| rule.line);
+            format!("  {} ({}:{line}): {why}", permit.id, outline.policy_file.display())
+        });
+        let mut lines = vec![why.to_owned()];
+        lines.extend(near);
+        return lines;
     }
     let mut lines = vec!["Decided by".to_owned()];
     for id in &entry.policies {
@@ -157,6 +180,14 @@ fn rules(entry: &Entry, policy: Option<&Policy>, outline: &Outline) -> Vec<Strin
         lines.extend(source.lines().map(|line| format!("    | {line}")));
     }
     lines
+}
+
+/// Today's permits for what no policy permitted.
+fn permits(entry: &Entry, policy: Option<&Policy>) -> Vec<PermitFor> {
+    let unpermitted =
+        entry.policies.is_empty() && matches!(entry.code, Some(Code::PolicyDenied | Code::StepUpRequired));
+    let asked = entry.replay().ok().filter(|_| unpermitted).zip(policy);
+    asked.map(|(asked, policy)| policy.permits(&asked.request, &asked.who)).unwrap_or_default()
 }
 
 fn entities(entry: &Entry, context: &Context, policy: Option<&Policy>) -> Vec<String> {

@@ -4,6 +4,7 @@ use super::super::audit::Lines;
 use crate::config::Outline;
 use postern_protocol::Timestamp;
 use postern_relay_core::audit::{Entry, Event};
+use postern_relay_core::policy::SHA256_IS;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,17 @@ impl History {
             }
         }
         unread.map_or(Ok(None), Err)
+    }
+
+    /// The thumbprint of the policy that was in force at `time`, as far as the log knows.
+    pub(super) fn policy_at(&self, time: Timestamp) -> Option<String> {
+        self.files.iter().find_map(|file| {
+            let mut lines = Lines::open(file).ok()?;
+            let loads = (&mut lines).filter(|line| line.contains(SHA256_IS)).filter_map(|line| Entry::read(&line));
+            let is_load = |entry: &Entry| matches!(entry.event, Event::Start | Event::PolicyLoad);
+            let before = loads.filter(is_load).filter(|entry| entry.time.is_some_and(|at| at <= time));
+            before.last()?.detail?.split_once(SHA256_IS).map(|(_, thumbprint)| thumbprint.to_owned())
+        })
     }
 
     /// The newest decisions, at most `most`, none from before `since`.

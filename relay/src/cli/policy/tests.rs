@@ -4,7 +4,8 @@ use super::*;
 use crate::testing::{TestDevice, TestRelay};
 use postern_protocol::{DecisionId, Timestamp};
 use postern_relay_core::access::{Action, Request, decide};
-use postern_relay_core::audit::Record;
+use postern_relay_core::audit::{Event, Record};
+use postern_relay_core::policy::SHA256_IS;
 
 const POLICY: &str = r#"
 @id("staff") permit (principal in Group::"staff", action, resource in AppGroup::"internal");
@@ -174,7 +175,10 @@ async fn mistakes_in_the_cases_are_told_all_at_once() {
 #[tokio::test]
 async fn a_decision_is_explained_from_the_log_and_from_rotated_ones() {
     let (world, outline) = world().await;
-    let ada = world.signed_in("ada").await;
+    let mut ada = world.signed_in("ada").await;
+    let loaded = format!("{SHA256_IS}{}", world.relay.snapshot.load().policy.thumbprint());
+    let load_of = Record::event(Event::PolicyLoad, world.relay.clock.now()).detail(loaded);
+    world.relay.audit.record(load_of).await.unwrap();
     let denied = decided(&world, &ada, "/closed").await;
     world.relay.audit.rotate().await.unwrap();
     let allowed = decided(&world, &ada, "/").await;
@@ -182,8 +186,10 @@ async fn a_decision_is_explained_from_the_log_and_from_rotated_ones() {
         let (line, entry) = History::of(&outline).find(id.as_str()).unwrap().expect("it is in a log");
         let policy = load(&outline, &outline.policy_file).ok();
         let today = explain::today(&outline, &entry, policy.as_deref());
-        let text = explain::as_text(&entry, policy.as_deref(), &today, &outline).join("\n");
-        (explain::as_json(&line, &entry, policy.as_deref(), &today), text)
+        let then = History::of(&outline).policy_at(entry.time.unwrap());
+        let edited = policy.as_deref().zip(then).map(|(policy, then)| policy.thumbprint() != then);
+        let text = explain::as_text(&entry, policy.as_deref(), &today, edited, &outline).join("\n");
+        (explain::as_json(&line, &entry, policy.as_deref(), &today, edited), text)
     };
     let (json, text) = explained(&denied);
     assert_eq!((&json["today"]["same"], &json["today"]["code"]), (&true.into(), &"policy_denied".into()));
@@ -204,12 +210,22 @@ async fn a_decision_is_explained_from_the_log_and_from_rotated_ones() {
     ] {
         assert!(text.contains(part), "{part}\nin {text}");
     }
+    assert!(json["policy_edited_since"] == false && !text.contains("edited since"), "{json}");
     let (json, _) = explained(&allowed);
     assert_eq!((&json["record"]["result"], &json["policies"][0]["effect"]), (&"allow".into(), &"permit".into()));
+    // Nothing permits it: which permits there are, and whom they are for.
+    let mut claims = world.idp.claims("ada");
+    claims["groups"] = serde_json::json!(["guests"]);
+    world.renew(&mut ada, &world.idp.sign(&claims)).await.ok();
+    let unpermitted = decided(&world, &ada, "/").await;
+    let (json, text) = explained(&unpermitted);
+    assert_eq!(json["permits"], serde_json::json!([{ "id": "staff", "only": "Group::\"staff\"", "concerns": false }]));
+    assert!(text.contains("staff (") && text.contains("is for Group::\"staff\" alone"), "{text}");
     // Today's policy is another.
     std::fs::write(&outline.policy_file, "@id(\"all\") permit (principal, action, resource);").unwrap();
     let (json, text) = explained(&denied);
     assert_eq!((&json["today"]["same"], &json["today"]["policies"][0]), (&false.into(), &"all".into()));
+    assert!(json["policy_edited_since"] == true && text.contains("has been edited since"), "{text}");
     assert!(
         text.contains("closed: not in today's policy") && text.contains("decides otherwise: allow, by all"),
         "{text}"
