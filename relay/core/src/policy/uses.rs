@@ -67,6 +67,7 @@ impl Uses {
     }
 
     /// `context.a` and `context has a` use `a`; `context` in any other place uses all of it. Likewise `context.posture`.
+    /// The app is used by its variable and by its name.
     fn walk(&mut self, tree: &Value) {
         match tree {
             Value::Object(fields) => {
@@ -81,6 +82,8 @@ impl Uses {
                         }
                         ("Var", Value::String(name)) if name == "context" => self.all = true,
                         ("Var", Value::String(name)) if name == "resource" => self.app = true,
+                        // It may be the one that is asked for.
+                        ("__entity", named) if named.get("type").is_some_and(|of| of == "App") => self.app = true,
                         (_, operand) => self.walk(operand),
                     }
                 }
@@ -179,9 +182,16 @@ mod tests {
         for scope in ["resource in AppGroup::\"g\"", "resource is App in AppGroup::\"g\""] {
             assert!(Uses::of(&format!("permit(principal, action, {scope});").parse().unwrap()).app(), "{scope}");
         }
-        for condition in ["resource.name == \"a\"", "[resource].contains(principal)", "principal in resource"] {
+        for condition in [
+            "resource.name == \"a\"",
+            "[resource].contains(principal)",
+            "principal in resource",
+            "App::\"a\" in AppGroup::\"g\"",
+            "[App::\"a\".kind].contains(\"http\")",
+        ] {
             assert!(uses(condition).app(), "{condition}");
         }
+        assert!(!uses("principal in Group::\"App\"").app());
     }
 
     #[test]
