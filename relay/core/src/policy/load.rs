@@ -2,6 +2,7 @@
 //!
 //! Statements are parsed one by one, so that a slip in the first does not hide those in the others.
 
+use super::screen::Condition;
 use super::uses::Uses;
 use super::{SCHEMA, step_up};
 use crate::app::AppTable;
@@ -44,6 +45,8 @@ pub(super) struct Rule {
     pub(super) at: Range<usize>,
     /// Its `when` and `unless`, as trees.
     pub(super) conditions: Vec<serde_json::Value>,
+    /// The same joined, where a screen can have it.
+    pub(super) condition: Option<Condition>,
 }
 
 impl Rule {
@@ -75,45 +78,56 @@ pub(super) fn rules(text: &str, apps: &AppTable) -> Result<Vec<Rule>, Vec<Policy
     loader.check_apps(&parsed, apps);
     loader.validate(&parsed);
     if loader.faults.is_empty() {
-        Ok(parsed.into_iter().map(|(at, policy)| rule(&policy, at)).collect())
+        Ok(parsed.into_iter().map(|(at, policy)| rule(text, &policy, at)).collect())
     } else {
         Err(loader.faults.into_iter().collect())
     }
 }
 
-fn rule(policy: &Policy, at: Range<usize>) -> Rule {
+fn rule(text: &str, policy: &Policy, at: Range<usize>) -> Rule {
     let note = |name: &str| policy.annotation(name).map(String::from);
     let id = PolicyId::new(policy.annotation("id").unwrap_or_default());
     let (reason, fix, step_up) = (note("reason"), note("fix"), step_up::of(policy));
     let tree = policy.to_json().unwrap_or_default();
     let conditions = tree.get("conditions").and_then(|found| found.as_array()).cloned().unwrap_or_default();
-    Rule { policy: policy.new_id(id), reason, fix, step_up, uses: Uses::of(policy), at, conditions }
+    let condition = text.get(at.clone()).and_then(|source| Condition::of(source, &conditions));
+    Rule { policy: policy.new_id(id), reason, fix, step_up, uses: Uses::of(policy), at, conditions, condition }
 }
 
 /// Where each statement stands: from its first character that is neither space nor comment to its semicolon.
 fn statements(text: &str) -> Vec<Range<usize>> {
     let (mut found, mut start) = (Vec::new(), None);
-    let (mut quoted, mut escaped, mut comment) = (false, false, false);
-    let mut bytes = text.bytes().enumerate().peekable();
-    while let Some((at, byte)) = bytes.next() {
-        if comment {
-            comment = byte != b'\n';
-        } else if quoted {
-            quoted = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-        } else if byte == b'/' && bytes.peek().is_some_and(|(_, next)| *next == b'/') {
-            comment = true;
-        } else if !byte.is_ascii_whitespace() {
-            quoted = byte == b'"';
-            let begin = *start.get_or_insert(at);
-            if byte == b';' {
-                found.push(begin..at + 1);
-                start = None;
-            }
+    for (at, byte) in code(text).filter(|(_, byte)| !byte.is_ascii_whitespace()) {
+        let begin = *start.get_or_insert(at);
+        if byte == b';' {
+            found.push(begin..at + 1);
+            start = None;
         }
     }
     found.extend(start.map(|begin| begin..text.len()));
     found
+}
+
+/// The bytes that stand in no comment, and of strings the opening quote, with their places.
+pub(super) fn code(text: &str) -> impl Iterator<Item = (usize, u8)> {
+    let (mut quoted, mut escaped, mut comment) = (false, false, false);
+    let mut bytes = text.bytes().enumerate().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let (at, byte) = bytes.next()?;
+            if comment {
+                comment = byte != b'\n';
+            } else if quoted {
+                quoted = escaped || byte != b'"';
+                escaped = !escaped && byte == b'\\';
+            } else if byte == b'/' && bytes.peek().is_some_and(|(_, next)| *next == b'/') {
+                comment = true;
+            } else {
+                quoted = byte == b'"';
+                return Some((at, byte));
+            }
+        }
+    })
 }
 
 /// `message`, at a byte offset of `text`.

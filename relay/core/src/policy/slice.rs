@@ -58,14 +58,14 @@ pub(super) struct Slice {
 struct Rules {
     /// Asked always.
     always: PolicySet,
-    /// Forbids with conditions, asked when the screen lets the question through.
+    /// Forbids that can be screened, asked when the screen lets the question through.
     screened: Option<(Screen, PolicySet)>,
 }
 
 impl Rules {
     fn new(rules: &[&Rule]) -> Result<Self, String> {
         let (forbids, others): (Vec<&Rule>, Vec<&Rule>) =
-            rules.iter().partition(|rule| !rule.is_permit() && !rule.conditions.is_empty());
+            rules.iter().partition(|rule| !rule.is_permit() && rule.condition.is_some());
         match Screen::new(&forbids) {
             Some(screen) => Ok(Self { always: set(&others)?, screened: Some((screen, set(&forbids)?)) }),
             None => Ok(Self { always: set(rules)?, screened: None }),
