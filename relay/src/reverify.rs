@@ -87,3 +87,6 @@ async fn judge(relay: &Relay, mut round: Round, streams: Vec<Arc<Stream>>) -> Ro
     }
     round
 }
+
+#[cfg(test)]
+mod tests;
