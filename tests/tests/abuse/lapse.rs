@@ -228,7 +228,7 @@ fn broken() -> Reply {
     Reply { status: http::StatusCode::INTERNAL_SERVER_ERROR, headers: http::HeaderMap::new(), body: "no".into() }
 }
 
-/// A51: a store or an authority that is broken while the relay is down lets nobody in: it does not start.
+/// A51: a store or a policy that is broken while the relay is down lets nobody in: it does not start.
 #[tokio::test]
 async fn a51_with_a_broken_store_or_policy_the_relay_does_not_start() {
     let mut site = Site::new().await;

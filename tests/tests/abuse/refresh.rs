@@ -40,6 +40,8 @@ async fn a12_a_refresh_token_used_twice_ends_the_session() {
     let end =
         postern_tests::wait::within(std::time::Duration::from_secs(10), "the cut", stream.read_to_end(&mut rest)).await;
     assert!(end.is_err() || rest.is_empty(), "nothing more comes: {end:?} {rest:?}");
+    let cut = relay.audited("the cut", |record| record["event"] == "stream_cut").await;
+    assert_eq!(cut["code"], "session_revoked", "by the sign-out, and not by the end of its token: {cut}");
     let record = relay.audited("the sign-out", |record| record["event"] == "sign_out").await;
     assert!(record["detail"].as_str().unwrap().contains("refresh_refused"), "{record}");
     assert_eq!(record["result"], json!("allow"));

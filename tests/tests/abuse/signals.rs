@@ -31,9 +31,10 @@ async fn tell(site: &Site, token: &str) -> Reply {
     post(site, "/ssf/events", "application/secevent+jwt", token).await
 }
 
-/// More than is read: the relay answers before it has all, and hangs up, which a client may see first.
-async fn oversized(site: &Site, path: &str, kind: &str) {
-    let body = "x".repeat(200_000);
+/// More than is read, although what it begins with is good: the relay answers before it has all, and hangs up, which a
+/// client may see first.
+async fn oversized(site: &Site, path: &str, kind: &str, good: &str, filler: &str) {
+    let body = good.to_owned() + &filler.repeat(200_000);
     let head =
         format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
     let answer = raw(&mut site.relay.tls().await, (head + &body).as_bytes()).await;
@@ -104,7 +105,9 @@ async fn a57_logout_tokens_of_strangers_end_nothing_and_are_audited() {
         assert_eq!(reply.header("cache-control"), "no-store");
         assert_eq!(ada.get(&quic, "wiki", "/").await.status, 200, "{index}");
     }
-    oversized(&site, "/backchannel-logout", "application/x-www-form-urlencoded").await;
+    let begun = format!("logout_token={good}&x=");
+    oversized(&site, "/backchannel-logout", "application/x-www-form-urlencoded", &begun, "x").await;
+    assert_eq!(ada.get(&quic, "wiki", "/").await.status, 200, "oversized");
     assert_eq!(refused(&site, "back_channel_logout"), bad.len() + 1);
 
     // A09: a good one is good for nothing else.
@@ -136,6 +139,7 @@ async fn a57_events_of_strangers_end_nothing_and_are_audited() {
     let good = sign(json!({}));
     let claims = event_claims(&site, &signals);
     let of_email = json!({"format": "email", "email": "ada@corp.example"});
+    let of_another = json!({"format": "iss_sub", "iss": "https://evil.example", "sub": "ada"});
     let unheard_of = TokenKey::p256("unheard-of").sign(&typ, &claims);
     let mut bad = vec![
         TokenKey::p256("stand-in-1").sign(&typ, &claims),
@@ -174,11 +178,13 @@ async fn a57_events_of_strangers_end_nothing_and_are_audited() {
         }
         assert_eq!(ada.get(&quic, "wiki", "/").await.status, 200, "{index}");
     }
-    oversized(&site, "/ssf/events", "application/secevent+jwt").await;
+    oversized(&site, "/ssf/events", "application/secevent+jwt", &good, " ").await;
+    assert_eq!(ada.get(&quic, "wiki", "/").await.status, 200, "oversized");
     assert_eq!(refused(&site, "security_event"), bad.len() + 1);
-    // Taken, and without effect: it names nobody, or what is long past.
+    // Taken, and without effect: it names nobody here, or what is long past.
     for harmless in [
         json!({"sub_id": of_email}),
+        json!({"sub_id": of_another}),
         json!({"events": {REVOKED: {"event_timestamp": now() - 86_400}}}),
         json!({"events": {"urn:of-tomorrow": {}}}),
     ] {
