@@ -93,10 +93,11 @@ impl Engine {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Has the user sign in afresh or more strongly. Resolves once the session token says so, or why it will not.
-    pub async fn step_up(&self, wanted: StepUp) -> Result<(), Problem> {
+    /// Has the user sign in afresh or more strongly. Resolves once the session token says so, or why it will not; without
+    /// `waits` once it has begun, or why it will not begin.
+    pub async fn step_up(&self, wanted: StepUp, waits: bool) -> Result<(), Problem> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::StepUp { wanted, reply }).await?;
+        self.send(Message::StepUp { wanted, waits, reply }).await?;
         answer.await.map_err(|_| stopped())?
     }
 

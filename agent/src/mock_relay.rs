@@ -241,7 +241,7 @@ impl<F: Fn(Code) -> Result<(), Problem> + Send + Sync> Renewals for MockEngine<F
         Box::pin(std::future::ready((self.0)(code)))
     }
 
-    fn step_up(&self, _: StepUp) -> BoxFuture<'static, Result<(), Problem>> {
+    fn step_up(&self, _: StepUp, _waits: bool) -> BoxFuture<'static, Result<(), Problem>> {
         let result = (self.0)(Code::StepUpRequired);
         Box::pin(std::future::ready(result))
     }

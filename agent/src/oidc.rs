@@ -14,6 +14,7 @@ mod redirect;
 mod requests;
 mod revocation;
 mod service_flow;
+mod step_up;
 
 pub use browser::Browser;
 pub use device_flow::DevicePrompt;

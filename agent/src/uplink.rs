@@ -8,6 +8,7 @@ use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use parking_lot::Mutex;
+use postern_agent_core::BY_HAND;
 use postern_protocol::control::{AppEntry, AppKind};
 use postern_protocol::local::{Denial, DenialKind};
 use postern_protocol::{AppName, Code, DecisionId, Fault, Problem, Retry, StepUp, Timestamp};
@@ -21,7 +22,7 @@ const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a request waits for a person to sign in afresh.
 const STEP_UP_LIMIT: Duration = Duration::from_secs(120);
 const FINISH: &str = "Finish the sign-in in your browser, then try again.";
-const BY_HAND: &str = "Run: postern login (or postern login --no-browser, which prints the address). Then try again.";
+const REPEAT: &str = "Sign in again where your browser asks you to, or by: postern login. Then repeat what you did.";
 /// How long the relay's own word on a cut, which names the decision, may take to come.
 const CUT_TOLD: Duration = Duration::from_secs(2);
 /// Refusals a slow reader of the event stream may fall behind by.
@@ -178,8 +179,9 @@ fn bearer(token: &SecretString) -> Option<HeaderValue> {
 pub trait Renewals: Send + Sync {
     /// Resolves once a newer token is in the uplink, or why it cannot be.
     fn renew(&self, code: Code) -> BoxFuture<'_, Result<(), Problem>>;
-    /// Resolves once the session token is that of a sign-in as fresh or strong as this, or why it will not be.
-    fn step_up(&self, wanted: StepUp) -> BoxFuture<'static, Result<(), Problem>>;
+    /// Resolves once the session token is that of a sign-in as fresh or strong as this, or why it will not be; without
+    /// `waits` once that sign-in has begun.
+    fn step_up(&self, wanted: StepUp, waits: bool) -> BoxFuture<'static, Result<(), Problem>>;
     /// The session itself was refused; the engine finds out what that means.
     fn refused(&self, code: Code);
 }
@@ -189,9 +191,9 @@ impl Renewals for Engine {
         Box::pin(Self::renew(self, code))
     }
 
-    fn step_up(&self, wanted: StepUp) -> BoxFuture<'static, Result<(), Problem>> {
+    fn step_up(&self, wanted: StepUp, waits: bool) -> BoxFuture<'static, Result<(), Problem>> {
         let engine = self.clone();
-        Box::pin(async move { engine.step_up(wanted).await })
+        Box::pin(async move { engine.step_up(wanted, waits).await })
     }
 
     fn refused(&self, code: Code) {
@@ -276,15 +278,13 @@ impl Access {
 
     async fn stepped_up(&self, refusal: &mut Problem, waits: bool) -> bool {
         let wanted = refusal.step_up.as_deref().cloned().unwrap_or_default();
-        let signing_in = self.renewals.step_up(wanted);
-        if !waits {
+        let why = match tokio::time::timeout(STEP_UP_LIMIT, self.renewals.step_up(wanted, waits)).await {
+            Ok(Ok(())) if waits => return true,
             // Sent in pieces as it came, it cannot be sent again; the sign-in goes on without it.
-            tokio::spawn(signing_in);
-            refusal.fix = Some("Sign in again where your browser asks you to, then repeat what you did.".into());
-            return false;
-        }
-        let why = match tokio::time::timeout(STEP_UP_LIMIT, signing_in).await {
-            Ok(Ok(())) => return true,
+            Ok(Ok(())) => {
+                refusal.fix = Some(REPEAT.into());
+                return false;
+            }
             Ok(Err(why)) => why,
             Err(_) => Problem::new(Code::SignInTimeout).advice(None, Some(FINISH.into())),
         };
@@ -294,6 +294,8 @@ impl Access {
                 let reason = refusal.reason.take();
                 *refusal = Problem { decision: refusal.decision.take(), reason, ..why };
             }
+            // Nothing begins by itself, and what to do instead is known.
+            Code::StepUpRequired => (refusal.detail, refusal.fix) = (why.detail, why.fix),
             _ => {
                 refusal.detail = why.detail.or(Some(why.title));
                 refusal.fix = Some(BY_HAND.into());

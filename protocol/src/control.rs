@@ -239,6 +239,9 @@ pub enum RelayEvent {
         /// What to do, in the policy author's words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fix: Option<String>,
+        /// The sign-in with which it could be opened again, where the code is `step_up_required`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step_up: Option<StepUp>,
     },
     /// Streams were frozen: no byte passes until the user has signed in again.
     Held {

@@ -19,3 +19,4 @@ mod verdict;
 
 pub use event::{Account, Answer, Effect, Ending, Event, Moment, Task, Ticket, Tokens, Validity};
 pub use machine::Machine;
+pub use step_up::{BY_HAND, FOR_SERVICE};

@@ -11,6 +11,13 @@ const LIMIT: Duration = Duration::from_secs(11 * 60);
 /// does not satisfy must not open one page after the other.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// What a person can do where no sign-in begins by itself.
+pub const BY_HAND: &str = "Run: postern login (--no-browser prints the address, --device-code lets you sign in on another \
+                           device). Then try again.";
+/// What helps a service account.
+pub const FOR_SERVICE: &str = "No sign-in of a service account is fresher or stronger. Ask your administrator for a policy \
+                               that lets this account in.";
+
 /// Where it stands.
 #[derive(Debug, Default)]
 pub(crate) struct StepUp {
@@ -36,15 +43,15 @@ impl StepUp {
     /// Somebody waits for one. `asked`: the user says so, who may start over at any time.
     pub(crate) fn wanted(&mut self, account: Account, asked: bool, turn: &mut Turn) {
         if account == Account::Service {
-            let detail = "a service account cannot sign in afresh by hand";
-            return refuse(Problem::new(Code::StepUpRequired).detail(detail), turn);
+            let detail = "a service account signs in without a person";
+            return refuse(required(detail, FOR_SERVICE), turn);
         }
         if !asked && self.is_under_way() {
             return;
         }
         if !asked && turn.now < self.not_before {
             let detail = "a sign-in was asked for a moment ago and did not settle it";
-            return refuse(Problem::new(Code::StepUpRequired).detail(detail), turn);
+            return refuse(required(detail, BY_HAND), turn);
         }
         self.stop(turn);
         self.proven = false;
@@ -89,6 +96,10 @@ impl StepUp {
             turn.cancel(ticket);
         }
     }
+}
+
+fn required(detail: &str, fix: &str) -> Problem {
+    Problem::new(Code::StepUpRequired).detail(detail).advice(None, Some(fix.into()))
 }
 
 fn refuse(problem: Problem, turn: &mut Turn) {

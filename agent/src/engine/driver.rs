@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, Shared};
 use postern_agent_core::{Event, Machine, Moment, Task, Ticket};
 use postern_protocol::control::{Posture, RelayEvent};
 use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, State, Status};
-use postern_protocol::{Code, Problem, StepUp, Timestamp};
+use postern_protocol::{Code, Problem, Retry, StepUp, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) enum Message {
     Logout { reply: oneshot::Sender<Result<SignedOut, Problem>> },
     Renew { code: Code, reply: oneshot::Sender<Result<(), Problem>> },
     Refused { code: Code },
-    StepUp { wanted: StepUp, reply: oneshot::Sender<Result<(), Problem>> },
+    StepUp { wanted: StepUp, waits: bool, reply: oneshot::Sender<Result<(), Problem>> },
     Shutdown { reply: oneshot::Sender<()> },
     Done { ticket: Ticket, outcome: Result<Outcome, Problem> },
     LinkClosed { link: Ticket, problem: Problem },
@@ -172,7 +172,7 @@ impl Driver {
                 self.handle(Event::SignOut);
             }
             Message::Renew { code, reply } => self.renew(code, reply),
-            Message::StepUp { wanted, reply } => self.want_step_up(wanted, reply),
+            Message::StepUp { wanted, waits, reply } => self.want_step_up(wanted, waits, reply),
             Message::Refused { code } => self.handle(Event::Refused { code }),
             Message::Done { ticket, outcome } => self.done(ticket, outcome),
             Message::LinkClosed { link, problem } => {
@@ -205,19 +205,22 @@ impl Driver {
                 let known = matches!(code, Code::PrincipalRevoked | Code::DeviceRevoked);
                 self.handle(Event::Revoked { code: if known { code } else { Code::SessionRevoked } });
             }
-            RelayEvent::Cut { app, decision, code, reason, fix } => {
-                self.uplink.cut(app, Problem::new(code).decision(decision).advice(reason, fix));
+            RelayEvent::Cut { app, decision, code, reason, fix, step_up } => {
+                let problem = Problem::new(code).decision(decision).step_up(step_up.clone()).advice(reason, fix);
+                self.uplink.cut(app, self.advised(problem));
+                if let Some(wanted) = step_up {
+                    self.cut_for_step_up(wanted);
+                }
+                self.renew_for_streams(code);
             }
             RelayEvent::Held { app, decision, code, until, reason, fix, step_up } => {
                 tracing::warn!(%app, %code, %until, "streams are held until this is mended");
-                self.uplink.held(
-                    app,
-                    Problem::new(code).decision(decision).step_up(step_up.clone()).advice(reason, fix),
-                    until,
-                );
+                let problem = Problem::new(code).decision(decision).step_up(step_up.clone()).advice(reason, fix);
+                self.uplink.held(app, self.advised(problem), until);
                 if let Some(wanted) = step_up {
                     self.held_for_step_up(wanted);
                 }
+                self.renew_for_streams(code);
             }
             RelayEvent::Resumed { app } => {
                 tracing::info!(%app, "streams that were held flow again");
@@ -225,6 +228,13 @@ impl Driver {
             }
             RelayEvent::AppsChanged => self.handle(Event::AppsChanged),
             RelayEvent::Draining => self.handle(Event::Draining),
+        }
+    }
+
+    /// Streams were cut or held for want of a newer token: nobody need make a request first for one to be fetched.
+    fn renew_for_streams(&mut self, code: Code) {
+        if code.retry() == Retry::AfterRenewal {
+            self.handle(Event::Refused { code });
         }
     }
 

@@ -154,7 +154,7 @@ impl SignIn {
     }
 }
 
-fn prompt_event(prompt: DevicePrompt) -> LoginEvent {
+pub(super) fn prompt_event(prompt: DevicePrompt) -> LoginEvent {
     LoginEvent::DeviceCode {
         verification_uri: prompt.uri,
         verification_uri_complete: prompt.uri_complete,

@@ -3,10 +3,11 @@
 use super::driver::Driver;
 use super::held::Held;
 use super::outcome::Outcome;
-use crate::oidc::{Browser, Provider, SignedIn};
+use super::sign_in::prompt_event;
+use crate::oidc::{Browser, DevicePrompt, Provider, SignedIn};
 use aws_lc_rs::rand;
 use futures_util::future::BoxFuture;
-use postern_agent_core::{Account, Event};
+use postern_agent_core::{Account, Event, FOR_SERVICE};
 use postern_protocol::binding::{self, Salt};
 use postern_protocol::control::Principal;
 use postern_protocol::local::{LoginEvent, LoginMethod, State};
@@ -21,6 +22,12 @@ const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 /// Most characters of what a relay may ask a provider for.
 const MAX_ACR: usize = 512;
 
+/// How the person signs in.
+enum Way {
+    Page(Browser),
+    DeviceCode,
+}
+
 /// Who waits for which sign-in.
 #[derive(Default)]
 pub(super) struct SteppingUp {
@@ -34,12 +41,33 @@ pub(super) struct SteppingUp {
 }
 
 impl Driver {
-    /// A request was refused that this sign-in would let through.
-    pub(super) fn want_step_up(&mut self, wanted: StepUp, reply: oneshot::Sender<Result<(), Problem>>) {
+    /// A request was refused that this sign-in would let through. Without `waits` whoever asks only wants to know whether
+    /// it begins.
+    pub(super) fn want_step_up(&mut self, wanted: StepUp, waits: bool, reply: oneshot::Sender<Result<(), Problem>>) {
         self.step_up.waiting.retain(|waiting| !waiting.is_closed());
         self.step_up.waiting.push(reply);
         self.step_up.wanted = Some((wanted, self.now));
         self.handle(Event::StepUp { asked: false });
+        // Who was refused at once is no longer among those who wait.
+        if !waits && let Some(reply) = self.step_up.waiting.pop() {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// Live streams were cut for want of this sign-in: it is for the user to begin.
+    pub(super) fn cut_for_step_up(&mut self, wanted: StepUp) {
+        if !self.step_up.runs {
+            self.step_up.wanted = Some((wanted, self.now));
+        }
+    }
+
+    /// The advice of a refusal is for people.
+    pub(super) fn advised(&self, problem: Problem) -> Problem {
+        let service = self.held.as_ref().is_some_and(|held| held.account == Account::Service);
+        if service && problem.code == Code::StepUpRequired {
+            return problem.advice(None, Some(FOR_SERVICE.into()));
+        }
+        problem
     }
 
     /// Live streams wait for this sign-in.
@@ -65,13 +93,19 @@ impl Driver {
         let held = self.held.clone()?;
         let wanted = self.step_up.wanted.as_ref().map(|(wanted, _)| wanted.clone()).unwrap_or_default();
         self.step_up.runs = true;
-        let browser = match self.step_up.by_hand {
-            Some(LoginMethod::NoBrowser | LoginMethod::DeviceCode) => Browser::Shown,
-            _ => Browser::System,
+        let way = match (self.step_up.by_hand, self.request.method) {
+            (Some(LoginMethod::DeviceCode), _) => Way::DeviceCode,
+            (Some(LoginMethod::NoBrowser), _) => Way::Page(Browser::Shown),
+            // Whoever signed in elsewhere would not see a page that opens here.
+            (None, LoginMethod::DeviceCode) => {
+                let detail = "the session was signed in with a code, on another device";
+                return Some(Box::pin(async move { Err(Problem::new(Code::BrowserUnavailable).detail(detail)) }));
+            }
+            _ => Way::Page(Browser::System),
         };
         let steps = self.login.as_ref().filter(|_| self.step_up.by_hand.is_some()).map(|login| login.steps.clone());
         Some(Box::pin(async move {
-            let signed_in = sign_in_again(&held, &wanted, browser, steps).await?;
+            let signed_in = sign_in_again(&held, &wanted, way, steps).await?;
             Ok(Outcome::SteppedUp(Box::new(signed_in)))
         }))
     }
@@ -102,7 +136,7 @@ impl Driver {
 async fn sign_in_again(
     held: &Held,
     wanted: &StepUp,
-    browser: Browser,
+    way: Way,
     steps: Option<mpsc::Sender<LoginEvent>>,
 ) -> Result<(Arc<Provider>, SignedIn), Problem> {
     if wanted.acr_values.as_ref().is_some_and(|values| values.len() > MAX_ACR) {
@@ -113,16 +147,25 @@ async fn sign_in_again(
         Some(provider) => Arc::clone(provider),
         None => Arc::new(Provider::discover(sign_in).await?),
     };
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| Problem::new(Code::Internal).detail("no randomness"))?;
-    let nonce = binding::nonce(&held.device.key.spki(), &Salt::new(bytes));
-    let show = |url: &Url| {
+    let tell = |step: LoginEvent| {
         if let Some(steps) = &steps {
-            let _ = steps.try_send(LoginEvent::Authorize { url: url.clone() });
+            let _ = steps.try_send(step);
         }
     };
     let same_person = |signed_in: &SignedIn| check_same_person(held, signed_in);
-    let signed_in = provider.step_up(&nonce, wanted, browser, show, same_person).await?;
+    let signed_in = match way {
+        Way::Page(browser) => {
+            let mut bytes = [0; 32];
+            rand::fill(&mut bytes).map_err(|_| Problem::new(Code::Internal).detail("no randomness"))?;
+            let nonce = binding::nonce(&held.device.key.spki(), &Salt::new(bytes));
+            let show = |url: &Url| tell(LoginEvent::Authorize { url: url.clone() });
+            provider.step_up(&nonce, wanted, browser, show, same_person).await?
+        }
+        Way::DeviceCode => {
+            let show = |prompt: DevicePrompt| tell(prompt_event(prompt));
+            provider.step_up_with_device_code(wanted, show, same_person).await?
+        }
+    };
     Ok((provider, signed_in))
 }
 

@@ -2,15 +2,13 @@
 
 use super::redirect::{Callback, Expected, Redirect};
 use super::requests::{Transport, client, problem_of};
-use super::{Browser, Provider, SignedIn, failed};
+use super::{Browser, Provider, SignedIn, step_up};
 use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use postern_protocol::{Code, Problem, StepUp};
 use std::pin::pin;
 use std::time::Duration;
 use url::Url;
 
-/// Clocks of provider and device may differ by this much.
-const CLOCKS: Duration = Duration::from_secs(60);
 /// A person has this long to sign in.
 const PERSON_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -36,7 +34,7 @@ impl Provider {
         show: impl FnOnce(&Url) + Send,
         person: impl Fn(&SignedIn) -> Result<(), Problem> + Sync,
     ) -> Result<SignedIn, Problem> {
-        let judge = |signed_in: &SignedIn| person(signed_in).and_then(|()| check_fresh(signed_in, wanted));
+        let judge = |signed_in: &SignedIn| person(signed_in).and_then(|()| step_up::check(signed_in, wanted));
         self.authorize(nonce, Some(wanted), browser, show, &judge).await
     }
 
@@ -66,12 +64,8 @@ impl Provider {
         if self.metadata.knows_consent && self.sign_in.scopes.iter().any(|scope| scope == "offline_access") {
             request = request.add_extra_param("prompt", "consent");
         }
-        if let Some(wanted) = wanted {
-            let max_age = wanted.max_age.map(|seconds| ("max_age", seconds.to_string()));
-            let acr_values = wanted.acr_values.clone().map(|values| ("acr_values", values));
-            for (name, value) in max_age.into_iter().chain(acr_values) {
-                request = request.add_extra_param(name, value);
-            }
+        for (name, value) in wanted.into_iter().flat_map(step_up::parameters) {
+            request = request.add_extra_param(name, value);
         }
         let (url, state) = request.url();
         let issuer = self.metadata.issuer.as_str().to_owned();
@@ -119,25 +113,6 @@ impl Provider {
         };
         tell(callback, &result);
         result
-    }
-}
-
-/// OpenID Connect Core §3.1.3.7, rules 12 and 13: did the provider do what was asked of it?
-fn check_fresh(signed_in: &SignedIn, wanted: &StepUp) -> Result<(), Problem> {
-    let SignedIn { auth_age, acr, .. } = signed_in;
-    if let Some(max_age) = wanted.max_age {
-        let limit = Duration::from_secs(max_age).saturating_add(CLOCKS);
-        match auth_age {
-            None => return Err(failed("the provider does not say when the person signed in, though it was asked to")),
-            Some(age) if *age > limit => return Err(failed("the provider did not ask the person to sign in afresh")),
-            Some(_) => {}
-        }
-    }
-    match &wanted.acr_values {
-        Some(values) if !acr.as_ref().is_some_and(|acr| values.split(' ').any(|value| value == acr)) => {
-            Err(failed("the provider did not sign the person in as strongly as it was asked to"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::metadata::endpoint;
 use super::requests::{Transport, client, problem_of};
-use super::{Provider, SignedIn, unacceptable};
+use super::{Provider, SignedIn, step_up, unacceptable};
 use oauth2::{DeviceCodeErrorResponseType, RequestTokenError, Scope, StandardDeviceAuthorizationResponse};
 use postern_protocol::problem::printable;
-use postern_protocol::{Code, Problem};
+use postern_protocol::{Code, Problem, StepUp};
 use std::time::Duration;
 use url::Url;
 
@@ -33,10 +33,36 @@ impl Provider {
     ///
     /// There is no nonce in this flow: the relay takes its token once, within five minutes of its issue.
     pub async fn sign_in_with_device_code(&self, show: impl FnOnce(DevicePrompt) + Send) -> Result<SignedIn, Problem> {
+        self.with_device_code(None, show).await
+    }
+
+    /// Signs in once more, as fresh or strong as `wanted` says, and sees to it that the provider did so and that `person`
+    /// agrees to who it is. RFC 8628 §3.1 lets a request have the parameters of other specifications; a provider that
+    /// passes them over gives a token that shows it.
+    pub async fn step_up_with_device_code(
+        &self,
+        wanted: &StepUp,
+        show: impl FnOnce(DevicePrompt) + Send,
+        person: impl Fn(&SignedIn) -> Result<(), Problem> + Sync,
+    ) -> Result<SignedIn, Problem> {
+        let signed_in = self.with_device_code(Some(wanted), show).await?;
+        person(&signed_in)?;
+        step_up::check(&signed_in, wanted)?;
+        Ok(signed_in)
+    }
+
+    async fn with_device_code(
+        &self,
+        wanted: Option<&StepUp>,
+        show: impl FnOnce(DevicePrompt) + Send,
+    ) -> Result<SignedIn, Problem> {
         let client = client(&self.metadata, &self.sign_in.client_id);
         let transport = Transport::new(&self.web);
-        let request =
+        let mut request =
             client.exchange_device_code().map_err(|_| unacceptable("the provider offers no device authorization"))?;
+        for (name, value) in wanted.into_iter().flat_map(step_up::parameters) {
+            request = request.add_extra_param(name, value);
+        }
         let device: StandardDeviceAuthorizationResponse = request
             .add_scopes(self.sign_in.scopes.iter().cloned().map(Scope::new))
             .request_async(&transport)

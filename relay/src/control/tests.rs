@@ -272,6 +272,7 @@ async fn events_begin_with_alive_and_end_with_the_revocation() {
         code: Code::SessionRevoked,
         reason: None,
         fix: None,
+        step_up: None,
     };
     for event in [cut.clone(), cut.clone()] {
         world.relay.events.send(device.session.as_ref().unwrap(), event);

@@ -318,10 +318,11 @@ impl Answer {
         let Err(Denial { code, reason, fix, step_up }) = self.outcome.clone() else { return };
         if let Some(until) = self.held.filter(|_| self.holds > 0) {
             let (app, decision, reason, fix) = (app.clone(), decision.clone(), reason.clone(), fix.clone());
+            let step_up = step_up.clone();
             told(RelayEvent::Held { app, decision, code, until, reason, fix, step_up });
         }
         if self.cut > 0 {
-            told(RelayEvent::Cut { app, decision, code, reason, fix });
+            told(RelayEvent::Cut { app, decision, code, reason, fix, step_up });
         }
     }
 }

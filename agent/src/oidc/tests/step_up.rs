@@ -46,3 +46,31 @@ async fn asks_for_age_and_strength_and_takes_nothing_less() {
         assert_eq!(code, (!good).then_some(Code::SignInFailed), "{wanted:?} {claims}");
     }
 }
+
+/// By device code the same is asked for and seen to, and so is who it is.
+#[tokio::test]
+async fn a_device_code_is_asked_for_age_and_strength_too() {
+    let mock = MockProvider::start().await;
+    let provider = discover(&mock).await;
+    let both = wanted(Some(300), Some("phrh phr"));
+    for (claims, good) in [
+        (json!({ "auth_time": now() - 5, "acr": "phr" }), true),
+        (json!({ "auth_time": now() - 400, "acr": "phr" }), false),
+        (json!({ "auth_time": now() - 5, "acr": "pwd" }), false),
+        (json!({}), false),
+    ] {
+        mock.state.lock().claims = claims.clone();
+        let signed_in = provider.step_up_with_device_code(&both, |_| (), |_| Ok(())).await;
+        let code = signed_in.as_ref().err().map(|problem| problem.code);
+        assert_eq!(code, (!good).then_some(Code::SignInFailed), "{claims}");
+    }
+    let asked = mock.state.lock().asked.iter().rfind(|asked| asked.path == "/device").cloned().unwrap();
+    assert_eq!(
+        (asked.form("max_age").as_deref(), asked.form("acr_values").as_deref()),
+        (Some("300"), Some("phrh phr"))
+    );
+    mock.state.lock().claims = json!({ "auth_time": now(), "acr": "phr" });
+    let nobody = |_: &SignedIn| Err(Problem::new(Code::SignInFailed).detail("another person"));
+    let refused = provider.step_up_with_device_code(&both, |_| (), nobody).await.err().unwrap();
+    assert_eq!(refused.detail.as_deref(), Some("another person"));
+}

@@ -1,14 +1,17 @@
 //! A policy that asks for a fresher or stronger sign-in, over the real wire.
 
 use super::upstreams::Upstream;
-use super::world::{Device, World, app, none, problem};
+use super::world::{Device, World, app, none, problem, soon};
 use crate::clock;
+use crate::reverify::reverify;
 use http::Response;
 use http_body_util::BodyExt as _;
+use postern_protocol::control::RelayEvent;
 use postern_protocol::{Code, StepUp};
 use postern_relay_core::access::Snapshot;
 use postern_relay_core::policy::Policy;
 use postern_relay_core::principal::PrincipalKey;
+use postern_relay_core::registry::Scope;
 use postern_relay_core::token::SessionGrant;
 use secrecy::ExposeSecret as _;
 use std::sync::Arc;
@@ -81,4 +84,18 @@ async fn a_sign_in_that_is_too_old_or_too_weak_is_told_as_rfc_9470_says_and_a_ne
     ada.token = signed_in(&world, &ada, 5, Some("silver"));
     assert_eq!(ada.get("wiki", "/settings").await.status(), 200);
     assert!(ada.open(&format!("db:{}", database.addr.port())).await.is_ok());
+}
+
+#[tokio::test]
+async fn whoever_loses_a_stream_for_want_of_a_sign_in_is_told_of_which() {
+    let upstream = Upstream::tcp_echo().await;
+    let world = World::new(&[app("db", upstream.tcp_url(), "")]).await;
+    let ada = world.device("ada").await;
+    let mut events = world.relay.events.subscribe(&ada.session).unwrap();
+    assert_eq!(events.next().await, RelayEvent::Alive);
+    let _stream = ada.open(&format!("db:{}", upstream.addr.port())).await.unwrap();
+    replace_policy(&world, POLICY);
+    assert_eq!(reverify(&world.relay, &Scope::Everything).await.cut, 1);
+    let RelayEvent::Cut { code, step_up, .. } = soon(events.next()).await else { panic!("a cut is told") };
+    assert_eq!((code, step_up), (Code::StepUpRequired, Some(StepUp { max_age: Some(60), acr_values: None })));
 }

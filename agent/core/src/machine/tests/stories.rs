@@ -431,4 +431,6 @@ fn a_service_account_does_not_wait_for_a_person() {
     let mut world = World::online(Account::Service);
     world.send(Event::StepUp { asked: true });
     assert!(world.running(is_step_up).is_none() && !world.waiting);
+    let Some(Effect::StepUpFailed { problem }) = world.effects.last() else { panic!("{:?}", world.effects) };
+    assert!(problem.fix.as_ref().unwrap().contains("administrator"), "{problem:?}");
 }
