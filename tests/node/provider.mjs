@@ -4,11 +4,13 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { Provider } from 'oidc-provider';
+import { Provider, interactionPolicy } from 'oidc-provider';
 
 const settings = {
   idTokenSeconds: 300, accessTokenSeconds: 300, resource: 'urn:postern:corp.example',
   accounts: {}, // login -> further claims: { email, name, groups }
+  classes: {}, // login -> the acr values that this account can be signed in with, besides `pwd`
+  authTime: false, // does every ID token say when the person signed in?
   ...JSON.parse(process.argv[2] ?? '{}'),
 };
 const accounts = new Map(Object.entries(settings.accounts));
@@ -34,6 +36,13 @@ function toRelay(uri, { method, headers, body }) {
   });
 }
 
+// Who is signed in, but not in a class that was asked for, signs in once more; once, for they may not be able to.
+const policy = interactionPolicy.base();
+policy.get('login').checks.add(new interactionPolicy.Check('acr_values', 'a stronger sign-in is asked for', ({ oidc }) => {
+  const wanted = oidc.params.acr_values?.split(' ') ?? [];
+  return wanted.length > 0 && !wanted.includes(oidc.acr) && !oidc.result?.login;
+}));
+
 const server = createServer();
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -43,7 +52,7 @@ const provider = new Provider(issuer, {
     { client_id: 'postern', application_type: 'native', token_endpoint_auth_method: 'none',
       redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'],
       grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
-      backchannel_logout_uri: RELAY, backchannel_logout_session_required: true },
+      backchannel_logout_uri: RELAY, backchannel_logout_session_required: true, require_auth_time: settings.authTime },
     { client_id: 'other', application_type: 'native', token_endpoint_auth_method: 'none',
       redirect_uris: ['http://127.0.0.1/callback'], response_types: ['code'], grant_types: ['authorization_code'] },
     { client_id: 'ci-runner', client_secret: 'ci-runner-secret-canary', redirect_uris: [], response_types: [],
@@ -72,11 +81,24 @@ const provider = new Provider(issuer, {
       getResourceServerInfo: async (_ctx, resource) => ({ scope: '', audience: resource, accessTokenFormat: 'jwt' }),
     },
   },
+  acrValues: ['pwd', 'phr', 'phrh'],
+  interactions: { policy },
   cookies: { keys: ['harness'] },
   fetch: async (uri, options) => toRelay(String(uri), options), // its own would not go to loopback
 });
 provider.on('backchannel.error', (_ctx, error) => console.error(error));
 provider.on('server_error', (_ctx, error) => console.error(error));
+
+// The development pages know no classes: a sign-in is of the first one asked for that the account can do.
+const finish = provider.interactionFinished.bind(provider);
+provider.interactionFinished = async (request, response, result, options) => {
+  if (result.login) {
+    const { params } = await provider.interactionDetails(request, response);
+    const can = settings.classes[result.login.accountId] ?? [];
+    result.login.acr = params.acr_values?.split(' ').find((acr) => can.includes(acr)) ?? 'pwd';
+  }
+  return finish(request, response, result, options);
+};
 
 const handle = provider.callback();
 server.on('request', async (request, response) => {

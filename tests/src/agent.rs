@@ -5,7 +5,7 @@ use crate::client::{Reply, get, http};
 use crate::keyring::Keyring;
 use crate::process::{Output, Process, run};
 use crate::relay::Relay;
-use crate::wait::WAIT;
+use crate::wait::{WAIT, eventually};
 use crate::world::World;
 use bytes::Bytes;
 use http::Request;
@@ -101,6 +101,23 @@ impl Agent {
         login.output().await
     }
 
+    /// `postern login --device-code`: whoever it is types the code on another device.
+    pub async fn login_by_code(&self, relay: &Relay, user: &str, arguments: &[&str]) -> Output {
+        let (address, authority) = (relay.address(), relay.authority_file());
+        let mut all = vec!["login", &address, "--device-code", "--ca", authority.to_str().unwrap()];
+        all.extend_from_slice(arguments);
+        let mut login = self.spawn(&format!("login-{}", crate::forge::random(6)), &all);
+        let (url, code) = eventually("address and code are shown", async || {
+            let text = login.stdout();
+            let url = text.split_whitespace().find(|word| word.starts_with("http"))?.to_owned();
+            let code = text.split_whitespace().find(|word| is_code(word))?.to_owned();
+            Some((url, code))
+        })
+        .await;
+        Browser::of(user).types("user_code", &code).sign_in(&url).await;
+        login.output().await
+    }
+
     /// `postern login --no-browser`, begun; its first line is the address to open.
     pub fn login_begun(&self, relay: &Relay, arguments: &[&str]) -> Process {
         let authority = relay.authority_file();
@@ -188,6 +205,11 @@ impl Agent {
         self.process = Process::spawn(&name, &mut self.command(&["agent", "run"]), &self.logs);
         self.http_port = port_of(&self.process.ready().await);
     }
+}
+
+fn is_code(word: &str) -> bool {
+    let plain = |part: &str| part.len() == 4 && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+    word.split('-').all(plain) && word.contains('-')
 }
 
 fn port_of(ready: &Value) -> u16 {

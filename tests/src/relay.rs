@@ -41,6 +41,7 @@ pub struct App {
     upstream: String,
     group: &'static str,
     hidden: bool,
+    hold_for: Option<&'static str>,
 }
 
 impl App {
@@ -52,6 +53,7 @@ impl App {
             upstream: format!("http://{upstream}"),
             group: "internal",
             hidden: false,
+            hold_for: None,
         }
     }
 
@@ -64,6 +66,12 @@ impl App {
     #[must_use]
     pub fn denied(self) -> Self {
         Self { group: "vault", ..self }
+    }
+
+    /// The same app, whose streams are held for so long instead of being cut when the user can mend the cause.
+    #[must_use]
+    pub fn held(self, hold_for: &'static str) -> Self {
+        Self { hold_for: Some(hold_for), ..self }
     }
 
     /// The same app, hidden from whoever may not use it.
@@ -176,9 +184,12 @@ impl Settings {
                 text += &format!("{key} = {value}\n");
             }
         }
-        for App { name, kind, upstream, group, hidden } in &self.apps {
+        for App { name, kind, upstream, group, hidden, hold_for } in &self.apps {
             text += &format!("[[app]]\nname = \"{name}\"\nkind = \"{kind}\"\nupstream = \"{upstream}\"\n");
             text += &format!("description = \"The {name}\"\ngroups = [\"{group}\"]\nhidden = {hidden}\n");
+            if let Some(time) = hold_for {
+                text += &format!("on_lapse = \"hold\"\nhold_for = \"{time}\"\n");
+            }
         }
         for (subject, thumbprint) in &self.service_accounts {
             text += &format!("[[service_account]]\nsubject = \"{subject}\"\nkey_thumbprint = \"{thumbprint}\"\n");

@@ -11,13 +11,18 @@
 
 mod back_channel;
 mod denials;
+mod desk;
+mod events;
 mod freshness;
+mod hold;
 mod machines;
 mod other_sign_ins;
 mod posture;
 mod record;
 mod revocation;
 mod step_up;
+mod step_up_elsewhere;
+mod strength;
 mod working_day;
 
 use postern_tests::{Agent, App, Browser, Keyring, Provider, Relay, Settings, Upstream, World};

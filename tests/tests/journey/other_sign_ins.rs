@@ -4,33 +4,16 @@ use crate::Office;
 use postern_tests::provider::SERVICE_SECRET;
 use postern_tests::stand_in::RESOURCE;
 use postern_tests::world::set_mode;
-use postern_tests::{Agent, App, Browser, Provider, Relay, Settings, Upstream, World, eventually, secrets};
+use postern_tests::{Agent, App, Provider, Relay, Settings, Upstream, World, secrets};
 
 /// RFC 8628: the code is typed on another device, the session is this device's.
 #[tokio::test]
 async fn a_device_code_is_typed_elsewhere() {
     let office = Office::open().await;
-    let (address, authority) = (office.relay.address(), office.relay.authority_file());
-    let arguments = ["login", &address, "--device-code", "--ca", authority.to_str().unwrap()];
-    let mut login = office.agent.spawn("device-code", &arguments);
-    let shown = eventually("address and code are shown", async || {
-        let text = login.stdout();
-        let url = text.split_whitespace().find(|word| word.starts_with("http"))?.to_owned();
-        let code = text.split_whitespace().find(|word| is_code(word))?.to_owned();
-        Some((url, code))
-    })
-    .await;
-    let mut elsewhere = Browser::of("ada").types("user_code", &shown.1);
-    elsewhere.sign_in(&shown.0).await;
-    login.output().await.ok();
+    office.agent.login_by_code(&office.relay, "ada", &[]).await.ok();
     let status = office.agent.reaches("online").await;
     assert_eq!(status["principal"]["subject"], "ada");
     assert_eq!(office.agent.get("wiki", "/").await.status, 200);
-}
-
-fn is_code(word: &str) -> bool {
-    let plain = |part: &str| part.len() == 4 && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
-    word.split('-').all(plain) && word.contains('-')
 }
 
 /// A service account has no keyring and no person: its key is registered at the relay by its thumbprint.
@@ -45,13 +28,7 @@ async fn a_service_account_signs_in_with_a_registered_key_only() {
         &format!("\"{RESOURCE}\""),
     );
     let mut relay = Relay::start(&world, settings.clone()).await;
-    let secret = world.file("ci-secret", SERVICE_SECRET);
-    set_mode(&secret, 0o600);
-    let config = format!(
-        "[service_account]\nclient_id = \"ci-runner\"\nclient_secret_file = \"{}\"\ndevice_key_file = \"{}\"\n",
-        secret.display(),
-        world.path("ci-device.key").display()
-    );
+    let config = service_config(&world);
     let agent = Agent::start_with(&world, "ci", None, &config, &[]).await;
     let authority = relay.authority_file();
     let address = relay.address();
@@ -81,7 +58,19 @@ async fn a_service_account_signs_in_with_a_registered_key_only() {
     assert!(refused.code == 1 && refused.stderr.contains("service_account_unregistered"), "{refused:?}");
 }
 
-fn thumbprint_in(text: &str) -> Option<String> {
+/// The configuration of an agent that signs in as `ci-runner`.
+pub(crate) fn service_config(world: &World) -> String {
+    let secret = world.file("ci-secret", SERVICE_SECRET);
+    set_mode(&secret, 0o600);
+    format!(
+        "[service_account]\nclient_id = \"ci-runner\"\nclient_secret_file = \"{}\"\ndevice_key_file = \"{}\"\n",
+        secret.display(),
+        world.path("ci-device.key").display()
+    )
+}
+
+/// What the administrator registers, as a refused sign-in tells it.
+pub(crate) fn thumbprint_in(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     text.split(|c: char| !plain(c)).find(|word| word.len() == 43).map(str::to_owned)
 }

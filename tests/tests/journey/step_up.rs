@@ -1,14 +1,13 @@
 //! A policy asks for a fresh sign-in: the agent has the person sign in again, for the same session, and what was asked
 //! for goes through.
 
+use crate::desk::{Desk, parameter};
 use http::Request;
-use postern_tests::world::set_mode;
-use postern_tests::{Agent, App, Browser, Provider, Relay, Reply, Settings, Upstream, World, eventually};
-use std::sync::Arc;
+use postern_tests::Browser;
+use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use url::Url;
 
 /// The vault wants a sign-in of the last ten seconds; everything else any.
 const POLICY: &str = r#"@id("all")
@@ -20,70 +19,21 @@ permit(principal, action, resource);
 forbid(principal, action, resource in AppGroup::"vault") unless { context has auth_age && context.auth_age < 10 };
 "#;
 
-/// Someone at a desk with a browser that the agent can open.
-struct Desk {
-    agent: Arc<Agent>,
-    relay: Relay,
-    provider: Provider,
-    upstreams: [Upstream; 3],
-    world: World,
-}
-
-impl Desk {
-    async fn new(with_browser: bool) -> Self {
-        let world = World::new();
-        let provider = Provider::start(&world).await;
-        let upstreams = [Upstream::plain().await, Upstream::plain().await, Upstream::echo().await];
-        let settings = Settings::new(&provider.issuer)
-            .app(App::http("wiki", upstreams[0].address))
-            .app(App::http("vault", upstreams[1].address).denied())
-            .app(App::tcp("safe", upstreams[2].address).denied())
-            .policy(POLICY);
-        let relay = Relay::start(&world, settings).await;
-        let status = i32::from(!with_browser);
-        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" >> {}\nexit {status}\n", world.path("opened").display());
-        let bin = world.directory("bin");
-        set_mode(&world.file("bin/xdg-open", script), 0o755);
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let agent = Agent::start_with(&world, "agent", None, "", &[("PATH", path.as_str())]).await;
-        agent.login_with(&relay, &mut Browser::of("ada"), &["--memory-only"]).await.ok();
-        Self { agent: Arc::new(agent), relay, provider, upstreams, world }
-    }
-
-    /// Asks for the vault, and does not wait for the answer.
-    fn ask(&self) -> tokio::task::JoinHandle<Reply> {
-        let agent = Arc::clone(&self.agent);
-        tokio::spawn(async move { agent.get("vault", "/").await })
-    }
-
-    /// The `n`th address that the agent opened in the browser.
-    async fn opened(&self, n: usize) -> String {
-        eventually("the browser is opened", async || {
-            let opened = std::fs::read_to_string(self.world.path("opened")).unwrap_or_default();
-            opened.lines().nth(n - 1).map(str::to_owned)
-        })
-        .await
-    }
-
-    async fn session(&self) -> serde_json::Value {
-        self.agent.status().await["session"]["id"].clone()
-    }
-}
-
-fn parameter(url: &str, name: &str) -> Option<String> {
-    let url: Url = url.parse().unwrap();
-    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+async fn desk(with_browser: bool) -> Desk {
+    let desk = Desk::new(with_browser, json!({}), |settings| settings.policy(POLICY)).await;
+    desk.sign_in(&mut Browser::of("ada")).await;
+    desk
 }
 
 /// The request waits for the person, who signs in once; it is one session all along. A sign-in that has become too old
 /// again so soon opens no second page by itself, but the person can ask for one.
 #[tokio::test]
 async fn a_waiting_request_goes_through_after_a_fresh_sign_in() {
-    let desk = Desk::new(true).await;
+    let desk = desk(true).await;
     let session = desk.session().await;
     assert_eq!(desk.agent.get("wiki", "/").await.status, 200);
     assert_eq!(desk.provider.counts().await["authorization"], 1);
-    let (one, other) = (desk.ask(), desk.ask());
+    let (one, other) = (desk.ask("vault"), desk.ask("vault"));
     let url = desk.opened(1).await;
     assert_eq!(parameter(&url, "max_age").as_deref(), Some("10"), "{url}");
     assert!(!one.is_finished(), "it waits");
@@ -94,8 +44,7 @@ async fn a_waiting_request_goes_through_after_a_fresh_sign_in() {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
     assert_eq!(desk.session().await, session, "it is the same session");
-    let opened = std::fs::read_to_string(desk.world.path("opened")).unwrap();
-    assert_eq!(opened.lines().count(), 1, "one page for both requests");
+    assert_eq!(desk.all_opened().len(), 1, "one page for both requests");
 
     tokio::time::sleep(Duration::from_secs(11)).await;
     let reply = desk.agent.get("vault", "/").await;
@@ -112,7 +61,7 @@ async fn a_waiting_request_goes_through_after_a_fresh_sign_in() {
 /// A TCP client waits as well. Bytes that came with a request are not kept back for a person: its sender is told.
 #[tokio::test]
 async fn a_tcp_connection_waits_and_a_request_with_a_body_is_told() {
-    let desk = Desk::new(true).await;
+    let desk = desk(true).await;
     let form = Request::post("/").header("accept", "text/html").body("amount=7").unwrap();
     let told = desk.agent.send("vault", form).await;
     assert_eq!((told.status.as_u16(), told.headers["postern-code"].to_str().unwrap()), (401, "step_up_required"));
@@ -130,7 +79,7 @@ async fn a_tcp_connection_waits_and_a_request_with_a_body_is_told() {
 /// Where no browser opens, nobody waits for one: the refusal says what to do, and doing it helps.
 #[tokio::test]
 async fn without_a_browser_the_person_signs_in_by_hand() {
-    let desk = Desk::new(false).await;
+    let desk = desk(false).await;
     let reply = desk.agent.get("vault", "/").await;
     assert_eq!(reply.refusal(), (407, "step_up_required"), "{}", reply.text());
     assert!(reply.json()["fix"].as_str().unwrap().contains("--no-browser"), "{}", reply.text());
@@ -143,9 +92,9 @@ async fn without_a_browser_the_person_signs_in_by_hand() {
 /// Nobody else steps in for the person whose session it is, and who declines is not asked at once again.
 #[tokio::test]
 async fn another_person_is_refused_and_declining_ends_the_wait() {
-    let desk = Desk::new(true).await;
+    let desk = desk(true).await;
     let session = desk.session().await;
-    let asked = desk.ask();
+    let asked = desk.ask("vault");
     let page = Browser::of("eve").sign_in(&desk.opened(1).await).await;
     assert!(page.reply.status.is_client_error(), "{page:?}");
     assert_eq!(asked.await.unwrap().refusal(), (401, "sign_in_failed"));

@@ -126,3 +126,20 @@ async fn held_streams_fetch_the_token_that_lets_them_go_on() {
     office.tell(RelayEvent::Held { app, decision, code: Code::TokenExpired, until, reason, fix, step_up }).await;
     office.wait(|office| office.exchanges() > exchanges).await;
 }
+
+/// What helps a person whose streams are held would be said to nobody.
+#[tokio::test]
+async fn a_service_account_whose_streams_are_held_is_told_whom_to_ask() {
+    let office = Office::open().await;
+    let service = office.service_agent().await;
+    status_when(&service.engine, |status| status.state == State::Online).await;
+    let decision = "00112233445566778899aabbccddeeff".parse().unwrap();
+    let (app, code, until) =
+        ("db".parse().unwrap(), Code::StepUpRequired, postern_protocol::Timestamp::from_seconds(1));
+    let step_up = Some(StepUp { max_age: Some(60), acr_values: None });
+    let (reason, fix) = (None, Some("Touch your key.".into()));
+    office.tell(RelayEvent::Held { app, decision, code, until, reason, fix, step_up }).await;
+    office.wait(|_| !service.uplink.denials().newest_first().is_empty()).await;
+    let told = service.uplink.denials().newest_first().remove(0);
+    assert!(told.problem.fix.as_ref().unwrap().contains("administrator"), "{told:?}");
+}
