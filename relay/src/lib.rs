@@ -6,6 +6,7 @@
 //! shell around that core: it owns sockets, files, clock, randomness and the store.
 
 pub mod admin;
+mod aside;
 pub mod assemble;
 pub mod audit_log;
 pub mod backchannel;

@@ -8,10 +8,11 @@ mod files;
 mod notices;
 mod settings;
 
+use crate::aside::aside;
 use crate::config::{self, Config, Fault};
 use crate::reverify::reverify;
 use crate::state::Relay;
-use files::Files;
+use files::{Files, Texts};
 pub(crate) use notices::Notices;
 use postern_protocol::Code;
 use postern_protocol::control::RelayEvent;
@@ -19,6 +20,7 @@ use postern_relay_core::access::Snapshot;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::policy::SHA256_IS;
 use postern_relay_core::registry::Scope;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often the files are looked at although nothing was noticed.
@@ -32,6 +34,9 @@ const QUIET_EMPTY: Duration = Duration::from_secs(2);
 /// Files that change for longer than this are read as they are.
 const RESTLESS: Duration = Duration::from_secs(10);
 
+/// What is done aside.
+const READING: &str = "reading configuration and policy";
+
 /// Watches the files of `relay` for as long as it is polled.
 pub async fn watch(relay: &Relay) {
     run(relay, Notices::new()).await;
@@ -41,8 +46,16 @@ pub(crate) async fn run(relay: &Relay, mut notices: Notices) {
     let mut watcher =
         Watcher { relay, loaded: relay.config.clone(), seen: Files::default(), tried: None, faults: Vec::new() };
     loop {
-        notices.attend(&watcher.paths());
-        watcher.look().await;
+        let paths = watcher.paths();
+        let attending = aside(READING, move || {
+            notices.attend(&paths);
+            notices
+        });
+        notices = attending.await.unwrap_or_else(Notices::none);
+        if watcher.look().await.is_none() {
+            // Something went wrong, and was told: as if nothing had been seen.
+            watcher.seen = Files::default();
+        }
         let look = if notices.work() { LOOK } else { LOOK_WITHOUT_NOTICES };
         notices.wait(look).await;
     }
@@ -55,69 +68,79 @@ struct Watcher<'a> {
     /// The files as they were when they were last looked at.
     seen: Files,
     /// Their texts as they were last tried.
-    tried: Option<files::Texts>,
+    tried: Option<Texts>,
     /// What was wrong with them.
     faults: Vec<Fault>,
 }
 
 impl Watcher<'_> {
-    fn paths(&self) -> [std::path::PathBuf; 2] {
-        [self.loaded.file.clone(), self.loaded.policy_file.clone()]
+    fn paths(&self) -> [PathBuf; 2] {
+        files::watched(&self.loaded)
     }
 
-    /// Looks whether there is anything new, and tries it.
-    async fn look(&mut self) {
-        let now = Files::look(&self.paths());
+    /// The files as they are.
+    async fn stamps(&self) -> Option<Files> {
+        let paths = self.paths();
+        aside(READING, move || Files::look(&paths)).await
+    }
+
+    /// Looks whether there is anything new, and tries it. Nothing: that is to be done again.
+    async fn look(&mut self) -> Option<()> {
+        let now = self.stamps().await?;
         // A broken configuration may be mended in another file than these two, a key for example.
         if now == self.seen && self.faults.is_empty() {
-            return;
+            return Some(());
         }
-        self.seen = if now == self.seen { now } else { self.settled(QUIET).await };
-        let texts = files::Texts::read(&self.paths());
+        self.seen = if now == self.seen { now } else { self.settled(QUIET).await? };
+        let paths = self.paths();
+        let texts = aside(READING, move || Texts::read(&paths)).await?;
         if self.tried.as_ref() == Some(&texts) && self.faults.is_empty() {
-            return;
+            return Some(());
         }
         let first = self.tried.is_none();
         if first && texts.are(&self.loaded) {
             self.tried = Some(texts);
-            return;
+            return Some(());
         }
-        self.attempt(texts).await;
+        self.attempt(texts).await
     }
 
     /// The files once they have stood still for so long.
-    async fn settled(&self, quiet: Duration) -> Files {
+    async fn settled(&self, quiet: Duration) -> Option<Files> {
         let begun = tokio::time::Instant::now();
-        let mut last = Files::look(&self.paths());
+        let mut last = self.stamps().await?;
         loop {
             tokio::time::sleep(quiet).await;
-            let now = Files::look(&self.paths());
+            let now = self.stamps().await?;
             if now == last || begun.elapsed() > RESTLESS {
-                return now;
+                return Some(now);
             }
             last = now;
         }
     }
 
-    async fn attempt(&mut self, texts: files::Texts) {
-        let (file, state_dir) = (&self.loaded.file, self.loaded.state_override.as_deref());
-        let found = config::load(file, state_dir).map(|(config, _keys)| config);
-        match found {
+    async fn attempt(&mut self, texts: Texts) -> Option<()> {
+        let (paths, state_dir) = (self.paths(), self.loaded.state_override.clone());
+        let tried = texts.clone();
+        let found = aside(READING, move || load(&paths, state_dir.as_deref(), &tried)).await?;
+        // Somebody wrote while they were read: what was found may be half of it.
+        match found? {
             Ok(config) if config.policy.is_empty() && !self.relay.snapshot.load().policy.is_empty() => {
                 // Perhaps only its first half has happened.
-                let still = self.settled(QUIET_EMPTY).await;
-                if still == self.seen {
-                    self.take(config, texts).await;
-                } else {
-                    self.seen = Files::default();
+                if self.settled(QUIET_EMPTY).await? != self.seen {
+                    return None;
                 }
+                self.take(config, texts).await
             }
             Ok(config) => self.take(config, texts).await,
-            Err(faults) => self.refuse(faults, texts).await,
+            Err(faults) => {
+                self.refuse(faults, texts).await;
+                Some(())
+            }
         }
     }
 
-    async fn take(&mut self, config: Config, texts: files::Texts) {
+    async fn take(&mut self, config: Config, texts: Texts) -> Option<()> {
         let restart = settings::changed(&self.relay.config.text, &config.text);
         if !restart.is_empty() {
             let settings = restart.join(", ");
@@ -126,18 +149,17 @@ impl Watcher<'_> {
         let same =
             config.policy.text() == self.loaded.policy.text() && config.policy.apps() == self.loaded.policy.apps();
         if !same && !replace(self.relay, &config).await {
-            // It is tried again at the next look.
-            self.seen = Files::default();
-            return;
+            return None;
         }
         if !self.faults.is_empty() {
             tracing::info!(file = %config.file.display(), "configuration and policy have no mistakes any more");
         }
         (self.loaded, self.tried, self.faults) = (config, Some(texts), Vec::new());
+        Some(())
     }
 
     /// The last good policy stays. Said once for each set of faults.
-    async fn refuse(&mut self, faults: Vec<Fault>, texts: files::Texts) {
+    async fn refuse(&mut self, faults: Vec<Fault>, texts: Texts) {
         self.tried = Some(texts);
         if faults == self.faults {
             return;
@@ -153,6 +175,19 @@ impl Watcher<'_> {
         let _unwritten = self.relay.audit.record(record.detail(detail)).await;
         self.faults = faults;
     }
+}
+
+/// What the files hold, checked as a whole. Nothing: it is not what they held when their `texts` were read.
+fn load(paths: &[PathBuf; 2], state_dir: Option<&Path>, texts: &Texts) -> Option<Result<Config, Vec<Fault>>> {
+    let [file, _] = paths;
+    let found = config::load(file, state_dir).map(|(config, _keys)| config);
+    let same = match &found {
+        // The configuration may name another policy file now, of which there is no text yet.
+        Ok(config) if files::watched(config) != *paths => Texts::read(&files::watched(config)).are(config),
+        Ok(config) => texts.are(config),
+        Err(_) => Texts::read(paths) == *texts,
+    };
+    same.then_some(found)
 }
 
 /// Puts policy and apps of `config` in force. False: that could not be recorded, and nothing has changed.

@@ -17,6 +17,7 @@ use postern_protocol::{Code, Problem};
 use postern_relay_core::audit::Event;
 use postern_relay_core::policy::SHA256_IS;
 use postern_relay_core::revocation::Target;
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -26,6 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -92,7 +94,7 @@ pub async fn serve(config: Config, keys: Keys, ready: impl FnOnce(&str)) -> Resu
         () = stop => None,
         _ = &mut devices => Some("the QUIC endpoint"),
         _ = &mut public => Some("the public listener"),
-        _ = &mut helpers => Some("the upkeep"),
+        helper = &mut helpers => Some(helper.unwrap_or("the upkeep")),
     };
     tracing::info!("draining: no new work; what is in flight may end");
     relay.draining.cancel();
@@ -219,24 +221,66 @@ async fn start(config: Config, keys: Keys, listening: &Listening) -> Result<Runn
     Ok(Running { relay, router, public_tls, upkeep })
 }
 
-/// Everything that goes on beside serving, until it is dropped.
-async fn keep(upkeep: Upkeep, admin: AdminSocket, relay: Arc<Relay>) {
+/// Everything that goes on beside serving, until it is dropped. Returns what ended although nothing of it should.
+async fn keep(upkeep: Upkeep, admin: AdminSocket, relay: Arc<Relay>) -> &'static str {
     let Upkeep { server_ca, device_certificate, public_certificate, public_names } = upkeep;
-    let own_name = [CONTROL_AUTHORITY.to_owned()];
-    let public = async {
-        match &relay.config.tls {
-            Some(files) => server_tls::keep_loaded(&public_certificate, files).await,
-            None => server_tls::keep_issued(&public_certificate, &server_ca.issuer, &public_names, &relay.clock).await,
+    let server_ca = Arc::new(server_ca);
+    let mut helpers = Helpers::default();
+    helpers.spawn("the admin socket", {
+        let relay = relay.clone();
+        async move { admin.serve(relay).await }
+    });
+    helpers.spawn("the provider's keys", {
+        let relay = relay.clone();
+        async move { relay.provider.keep_fresh(&relay.clock).await }
+    });
+    helpers.spawn("the certificate for devices", {
+        let (relay, server_ca) = (relay.clone(), server_ca.clone());
+        let own_name = [CONTROL_AUTHORITY.to_owned()];
+        async move { server_tls::keep_issued(&device_certificate, &server_ca.issuer, &own_name, &relay.clock).await }
+    });
+    helpers.spawn("the public certificate", {
+        let relay = relay.clone();
+        async move {
+            let (certificate, clock) = (&public_certificate, &relay.clock);
+            match &relay.config.tls {
+                Some(files) => server_tls::keep_loaded(certificate, files).await,
+                None => server_tls::keep_issued(certificate, &server_ca.issuer, &public_names, clock).await,
+            }
         }
-    };
-    tokio::join!(
-        admin.serve(relay.clone()),
-        relay.provider.keep_fresh(&relay.clock),
-        server_tls::keep_issued(&device_certificate, &server_ca.issuer, &own_name, &relay.clock),
-        public,
-        tidy(&relay),
-        reload::watch(&relay),
-    );
+    });
+    helpers.spawn("the tidying", {
+        let relay = relay.clone();
+        async move { tidy(&relay).await }
+    });
+    helpers.spawn("the reload", async move { reload::watch(&relay).await });
+    helpers.ended().await
+}
+
+/// Tasks that do not end by themselves, so that none waits for another. They end when this is dropped.
+#[derive(Default)]
+struct Helpers {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Helpers {
+    fn spawn(&mut self, name: &'static str, helper: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.tasks.spawn(helper).id(), name);
+    }
+
+    /// Which of them ended, in whatever way.
+    async fn ended(&mut self) -> &'static str {
+        let id = match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ()))) => Some(id),
+            Some(Err(why)) => {
+                tracing::error!(%why, "a part of the relay failed");
+                Some(why.id())
+            }
+            None => None,
+        };
+        id.and_then(|id| self.names.get(&id).copied()).unwrap_or("the upkeep")
+    }
 }
 
 /// Forgets what can no longer matter.
@@ -328,4 +372,32 @@ fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
         }
     });
     Ok(async move { stop.cancelled().await })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_helper_that_ends_or_fails_is_named_and_stands_in_nobodys_way() {
+        for fails in [false, true] {
+            let mut helpers = Helpers::default();
+            helpers.spawn("one that goes on", std::future::pending());
+            helpers.spawn("one that ends", async move { assert!(!fails, "on purpose") });
+            let ended = tokio::time::timeout(DRAIN, helpers.ended()).await;
+            assert_eq!(ended, Ok("one that ends"));
+        }
+    }
+
+    /// None is polled by another's task: a helper that holds its thread up holds up no other.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_helper_that_blocks_its_thread_holds_up_no_other() {
+        let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+        let mut helpers = Helpers::default();
+        helpers.spawn("one that hangs", async move { hangs.recv().unwrap_or_default() });
+        helpers.spawn("another", async {});
+        let ended = tokio::time::timeout(DRAIN, helpers.ended()).await;
+        assert_eq!(ended, Ok("another"));
+        drop(go_on);
+    }
 }

@@ -1,5 +1,6 @@
 //! The relay's server certificates: from files or from its own authority, replaced in good time without a restart.
 
+use crate::aside::aside;
 use crate::ca::{SERVER_LIFETIME, server_certificate};
 use crate::clock::Clock;
 use crate::config::TlsFiles;
@@ -89,7 +90,11 @@ pub async fn keep_issued(
 pub async fn keep_loaded(certificate: &Certificate, files: &TlsFiles) {
     loop {
         tokio::time::sleep(LOOK).await;
-        match from_files(files) {
+        let from = files.clone();
+        let Some(found) = aside("reading the public listener's certificate", move || from_files(&from)).await else {
+            continue;
+        };
+        match found {
             Ok(key) if key.cert != certificate.0.load().cert => {
                 certificate.0.store(Arc::new(key));
                 tracing::info!(file = %files.certificate.display(), "the public listener has a new certificate");

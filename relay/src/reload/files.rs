@@ -20,6 +20,11 @@ impl Files {
     }
 }
 
+/// The files of a configuration that are watched.
+pub(super) fn watched(config: &Config) -> [PathBuf; 2] {
+    [config.file.clone(), config.policy_file.clone()]
+}
+
 /// What the files say. `None`: one cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Texts(Vec<Option<String>>);

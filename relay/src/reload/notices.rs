@@ -30,7 +30,6 @@ impl Notices {
     }
 
     /// None at all, as on a system that has no room for another watch.
-    #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self { watcher: None, watched: BTreeSet::new(), bell: Arc::default() }
     }

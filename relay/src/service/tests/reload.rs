@@ -3,9 +3,12 @@
 use super::upstreams::Upstream;
 use super::world::{Device, World, app, assert_refused, soon, text};
 use crate::reload::{self, Notices};
+use crate::revoke;
 use http::Response;
 use postern_protocol::Code;
 use postern_protocol::control::RelayEvent;
+use postern_relay_core::audit::Event;
+use postern_relay_core::revocation::Target;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use tokio::io::AsyncReadExt as _;
@@ -276,4 +279,74 @@ async fn connections_to_an_upstream_that_is_no_apps_any_more_are_closed() {
     std::fs::write(watched.config(), config.replace(&address, "http://127.0.0.1:1")).unwrap();
     // It would lie idle for longer.
     tokio::time::timeout(std::time::Duration::from_secs(8), ends.recv()).await.expect("it is closed").unwrap();
+}
+
+/// A pipe in the place of the policy, as a file whose file system keeps the reader waiting.
+fn pipe_for(policy: &std::path::Path, name: &str) -> PathBuf {
+    let pipe = policy.with_file_name(name);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    pipe
+}
+
+/// Opens a pipe to write to; that waits for its reader.
+fn feed(pipe: PathBuf) -> tokio::sync::oneshot::Receiver<std::fs::File> {
+    let (open, opened) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || open.send(std::fs::OpenOptions::new().write(true).open(pipe).unwrap()));
+    opened
+}
+
+#[test]
+fn a_file_that_does_not_answer_stops_nothing_else() {
+    let (done, ended) = std::sync::mpsc::channel();
+    // In a thread of its own, which a reader that blocks it may keep.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let wiki = says("wiki").await;
+            let watched = Watched::new(&[app("wiki", wiki.http_url(), "")]).await;
+            let (ada, bob) = (watched.world.device("ada").await, watched.world.device("bob").await);
+            let policy = watched.policy();
+            std::fs::rename(pipe_for(&policy, "pipe"), &policy).unwrap();
+            let waiting = soon(feed(policy.clone())).await.unwrap();
+            assert!(is_allowed(&ada, "wiki").await, "the last good policy decides");
+            let target = Target::Session(bob.session.clone());
+            revoke::revoke(&watched.world.relay, target, Event::Revocation, "test").await.unwrap();
+            assert_refused(bob.get("wiki", "/").await, Code::SessionRevoked).await;
+            // It answers again, and by now there is another policy.
+            std::fs::write(policy.with_file_name("new"), CLOSED).unwrap();
+            std::fs::rename(policy.with_file_name("new"), &policy).unwrap();
+            drop(waiting);
+            assert_eq!(watched.loads(1).await["result"], "allow");
+            assert!(!is_allowed(&ada, "wiki").await);
+        });
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(std::time::Duration::from_secs(30)).expect("only the reload waits");
+}
+
+/// Written between the look and the reading: half a policy is not in force for a moment.
+#[tokio::test]
+async fn a_policy_that_changes_while_it_is_read_is_read_again() {
+    let wiki = says("wiki").await;
+    let world = World::new(&[app("wiki", wiki.http_url(), "")]).await;
+    let policy = world.relay.config.policy_file.clone();
+    let ada = world.device("ada").await;
+    let (first, second) = (pipe_for(&policy, "first"), pipe_for(&policy, "second"));
+    std::fs::rename(first, &policy).unwrap();
+    let watched = Watched::of(world, Notices::new()).await;
+    let whole = format!("{OPEN}{CLOSED}");
+    // Each reader gets the text of its own file.
+    let mut looked = soon(feed(policy.clone())).await.unwrap();
+    std::io::Write::write_all(&mut looked, whole.as_bytes()).unwrap();
+    std::fs::rename(second, &policy).unwrap();
+    drop(looked);
+    let mut read = soon(feed(policy.clone())).await.unwrap();
+    std::io::Write::write_all(&mut read, OPEN.as_bytes()).unwrap();
+    std::fs::write(policy.with_file_name("third"), &whole).unwrap();
+    std::fs::rename(policy.with_file_name("third"), &policy).unwrap();
+    drop(read);
+    watched.loads(1).await;
+    assert_eq!(watched.world.relay.snapshot.load().policy.len(), 2, "never half of it");
+    assert!(!is_allowed(&ada, "wiki").await);
+    watched.loads(1).await;
 }
