@@ -173,6 +173,7 @@ async fn a_stream_ends_with_its_session_unless_that_was_renewed() {
 
     // Renewed, but for somebody who may no longer: the re-check is a decision like the first one.
     bob.token = world.token(&bob, &["staff"], Duration::from_secs(1));
+    gate::issued(&world.relay, &bob.identity.device, &bob.token);
     let (_send, mut recv) = open(&bob, &upstream).await;
     gate::issued(&world.relay, &bob.identity.device, &world.token(&bob, &[], Duration::from_secs(90)));
     assert_eq!(soon(recv.read_chunk(1, true)).await.unwrap_err(), ReadError::Reset(number(Code::PolicyDenied)));
