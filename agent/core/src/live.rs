@@ -381,6 +381,11 @@ impl Live {
             self.step_up.fail(Problem::new(Code::SignInTimeout), turn);
         }
         self.start_what_is_due(turn);
+        let shows = self.duties.of(Kind::Exchange).ticket().is_some();
+        if self.step_up.is_proven() && !shows && !self.tokens.renewable && self.tokens.stale_at <= turn.now {
+            // The proof aged before the relay was shown it, and there is no other.
+            self.step_up.fail(Problem::new(Code::IdentityTokenStale), turn);
+        }
         Ok(())
     }
 

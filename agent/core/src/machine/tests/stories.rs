@@ -434,3 +434,19 @@ fn a_service_account_does_not_wait_for_a_person() {
     let Some(Effect::StepUpFailed { problem }) = world.effects.last() else { panic!("{:?}", world.effects) };
     assert!(problem.fix.as_ref().unwrap().contains("administrator"), "{problem:?}");
 }
+
+/// A proof that no refresh can replace, and that ages before the relay can be shown it, is the end of the wait.
+#[test]
+fn a_step_up_whose_proof_ages_unseen_has_an_end() {
+    let mut world = World::online(Account::Person);
+    world.send(Event::StepUp { asked: true });
+    let tokens = Tokens { fresh_for: Duration::from_secs(10), renewable: false, rotated: false };
+    world.answer(world.running(is_step_up).unwrap(), Answer::SteppedUp(tokens));
+    world.refuse(world.running(is_exchange).unwrap(), Code::RelayUnreachable);
+    assert!(world.waiting);
+    world.now = world.now.plus(Duration::from_secs(11));
+    world.send(Event::Tick);
+    world.all_goes_well();
+    assert!(!world.waiting);
+    assert_eq!(world.machine.state(), local::State::Online, "what the session may do it still may");
+}
