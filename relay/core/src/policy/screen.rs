@@ -51,10 +51,9 @@ impl Condition {
         }
         let clauses = bodies.into_iter().zip(clauses).map(|(body, clause)| {
             let tree = clause.get("body").filter(|tree| is_flat(tree, MAX_DEPTH))?.clone();
-            // The line ends where a comment would not.
             match clause.get("kind")?.as_str()? {
-                "when" => Some(Self { text: format!("({body}\n)"), tree }),
-                "unless" => Some(Self { text: format!("!({body}\n)"), tree: json!({ "!": { "arg": tree } }) }),
+                "when" => Some(Self { text: format!("({body})"), tree }),
+                "unless" => Some(Self { text: format!("!({body})"), tree: json!({ "!": { "arg": tree } }) }),
                 _ => None,
             }
         });
@@ -195,6 +194,7 @@ mod tests {
             "when { principal in [Group::\"a\", Group::\"b\"] && resource is App in AppGroup::\"internal\" }",
             "when { if context has acr then [\"a\", \"b\"].contains(context.acr) else context.device == Device::\"x\" }",
             "when { context has posture.firewall && !context.posture.firewall }",
+            "when { // why \" } {\n context.host == \"// }\" // why not }\n} unless { context.weekday == 7 //\n}",
             "when { { a: context.host }[\"a\"] == \"\\u{e9}\\n\" }",
         ] {
             assert!(screened(&[clause]) && screened(&[clause, clause, clause]), "{clause}");
