@@ -152,7 +152,7 @@ impl Pool {
             Err(_) if live.stream().upload_broken.load(Ordering::Relaxed) => {
                 Err(Failure { code: Code::RequestInvalid, detail: "the body broke off, or its framing is wrong" })
             }
-            Err(attempt) => Err(attempt.into()),
+            Err(attempt) => Err(unanswered(live, attempt)),
         }
     }
 
@@ -199,9 +199,9 @@ impl Pool {
 pub(crate) async fn dial(live: &Live) -> Result<TcpStream, Failure> {
     let upstream = &live.permit().app().upstream;
     let connected = timeout(CONNECT, TcpStream::connect((upstream.host.as_str(), upstream.port))).await;
-    let stream = connected.map_err(|_| Attempt::ConnectTimeout)?.map_err(|failure| {
+    let stream = connected.map_err(|_| unanswered(live, Attempt::ConnectTimeout))?.map_err(|failure| {
         tracing::info!(app = %live.permit().app().name, %failure, "upstream not reached");
-        Attempt::Unreachable
+        unanswered(live, Attempt::Unreachable)
     })?;
     // Small messages are the rule: never wait to fill a segment. And an app that is gone is noticed, some time.
     let options = SockRef::from(&stream);
@@ -210,6 +210,14 @@ pub(crate) async fn dial(live: &Live) -> Result<TcpStream, Failure> {
         .and_then(|()| options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE)));
     set.map_err(|_| Attempt::Unreachable)?;
     Ok(stream)
+}
+
+/// What was allowed and came to nothing. Whoever is asked about it knows the decision.
+fn unanswered(live: &Live, attempt: Attempt) -> Failure {
+    let (permit, failure) = (live.permit(), Failure::from(attempt));
+    let (app, upstream, decision) = (&permit.app().name, &permit.app().upstream, permit.decision());
+    tracing::warn!(%app, %upstream, %decision, code = %failure.code, "no answer from the app: {}", failure.detail);
+    failure
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod step_up;
 mod uses;
 mod warnings;
 
-pub use load::PolicyFault;
+pub use load::{NO_SUCH, PolicyFault};
 pub use warnings::{RuleText, warnings};
 
 pub(crate) use context::Facts;

@@ -219,8 +219,11 @@ fn record(line: &str, output: Output) {
         output.data(&printable(line));
         return;
     }
-    let who = parsed.get("principal").and_then(|who| who.get("subject")).and_then(Value::as_str).unwrap_or_default();
-    let mut words = vec![text("time"), text("event"), text("result"), text("code"), who, text("app")];
+    let who = parsed.get("principal").and_then(|who| who.get("subject")).and_then(Value::as_str);
+    // Who it was about, or else what.
+    let named = |kind: &str| Some(format!("{kind} {}", text(kind))).filter(|_| !text(kind).is_empty());
+    let who = who.map(str::to_owned).or_else(|| named("device")).or_else(|| named("session")).unwrap_or_default();
+    let mut words = vec![text("time"), text("event"), text("result"), text("code"), &who, text("app")];
     words.extend([text("method"), text("path"), text("detail"), text("decision")]);
     words.retain(|word| !word.is_empty());
     output.data(&printable(&words.join("  ")));

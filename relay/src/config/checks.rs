@@ -7,7 +7,7 @@ use super::{Config, TlsFiles};
 use crate::keys::{self, Keys};
 use postern_relay_core::app::AppTable;
 use postern_relay_core::limits::MAX_POLICY_BYTES;
-use postern_relay_core::policy::Policy;
+use postern_relay_core::policy::{NO_SUCH, Policy};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -139,17 +139,16 @@ fn policy(source: &Source, draft: &Draft, faults: &mut Vec<Fault>) -> Option<Arc
             return None;
         }
     };
-    // With a broken list of apps the policy is still read, but what it says of apps cannot be judged.
+    // With a broken list of apps the policy is still checked, but for the apps that it names.
     let apps = draft.apps.clone();
-    load_policy(path, &text, apps.clone().unwrap_or_default()).map_or_else(
-        |found| {
-            if apps.is_some() {
-                faults.extend(found);
-            }
+    match load_policy(path, &text, apps.clone().unwrap_or_default()) {
+        Ok(policy) => apps.is_some().then(|| Arc::new(policy)),
+        Err(found) => {
+            let whole = apps.is_some();
+            faults.extend(found.into_iter().filter(|fault| whole || !fault.message.starts_with(NO_SUCH)));
             None
-        },
-        |policy| apps.is_some().then(|| Arc::new(policy)),
-    )
+        }
+    }
 }
 
 /// Parses and validates a policy file for these apps.

@@ -6,10 +6,12 @@ use super::{
     signals,
 };
 use crate::keys::Keys;
+use postern_protocol::AppName;
 use postern_protocol::control::AppKind;
 use postern_protocol::problem::printable;
 use postern_relay_core::app::{App, AppTable, InvalidApps};
 use postern_relay_core::principal::PrincipalKey;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -219,18 +221,23 @@ fn limits(mut section: Section<'_>) -> Limits {
 
 fn apps(source: &Source, sections: Vec<Section<'_>>) -> Option<Arc<AppTable>> {
     let mut apps: Vec<App> = Vec::new();
+    let mut names = BTreeSet::new();
     let mut sound = true;
     for mut section in sections {
-        let found = app(&mut section);
+        let (named, found) = app(&mut section);
         section.finish();
+        if let Some(Found { value: name, span }) = &named
+            && !names.insert(name.clone())
+        {
+            sound = false;
+            source.fault(span.start, format!("a second app is named `{name}`"), "give each app a name of its own");
+            continue;
+        }
         let Some((app, name_at, upstream_at)) = found else {
             sound = false;
             continue;
         };
-        if apps.iter().any(|other| other.name == app.name) {
-            sound = false;
-            source.fault(name_at, format!("a second app is named `{}`", app.name), "give each app a name of its own");
-        } else if let Err(faults) = AppTable::new(vec![app.clone()]) {
+        if let Err(faults) = AppTable::new(vec![app.clone()]) {
             sound = false;
             for fault in faults {
                 let (at, fix) = match fault {
@@ -248,7 +255,10 @@ fn apps(source: &Source, sections: Vec<Section<'_>>) -> Option<Arc<AppTable>> {
 }
 
 /// An app, and where its name and its upstream stand.
-fn app(section: &mut Section<'_>) -> Option<(App, usize, usize)> {
+type Placed = (App, usize, usize);
+
+/// The name of an app, which may have mistakes elsewhere, and the app if it has none.
+fn app(section: &mut Section<'_>) -> (Option<Found<AppName>>, Option<Placed>) {
     let name = section.needed_text("name", "wiki");
     let fix = "use lower-case letters, digits and hyphens: it becomes NAME.localhost";
     let name = section.parsed("name", name, str::parse, fix);
@@ -261,9 +271,12 @@ fn app(section: &mut Section<'_>) -> Option<(App, usize, usize)> {
     let groups = section.list("groups").unwrap_or_default().into_iter().map(|group| group.value).collect();
     let hidden = section.flag("hidden", false);
     let on_lapse = on_lapse::read(section, kind.as_ref().map(|kind| kind.value));
-    let (name, kind, upstream) = (name?, kind?.value, upstream?);
-    let app = App { name: name.value, kind, upstream: upstream.value, description, groups, hidden, on_lapse };
-    Some((app, name.span.start, upstream.span.start))
+    let whole = name.clone().zip(kind).zip(upstream).map(|((name, kind), upstream)| {
+        let Found { value: name, span } = name;
+        let app = App { name, kind: kind.value, upstream: upstream.value, description, groups, hidden, on_lapse };
+        (app, span.start, upstream.span.start)
+    });
+    (name, whole)
 }
 
 fn service_accounts(

@@ -205,6 +205,22 @@ fn policy_faults_name_the_line_of_the_policy() {
     assert!(!faults.is_empty());
 }
 
+/// One look at both files: mistakes of one do not hide those of the other, nor one app's those of the next.
+#[test]
+fn mistakes_of_an_app_hide_none_elsewhere() {
+    let world = World::new();
+    let policy = "@id(\"a\") permit (principal, action, resource == App::\"wikki\") when { resource.colour };\n";
+    std::fs::write(world.path("policy.cedar"), policy).unwrap();
+    let text = std::fs::read_to_string(world.path("relay.toml")).unwrap();
+    let broken = "[[app]]\nname = \"twice\"\nkind = \"htp\"\nupstream = \"http://127.0.0.1:1\"\n";
+    std::fs::write(world.path("relay.toml"), format!("{text}\n{broken}{broken}")).unwrap();
+    let told: Vec<String> = world.load().unwrap_err().into_iter().map(|fault| fault.message).collect();
+    let count = |part: &str| told.iter().filter(|message| message.contains(part)).count();
+    assert_eq!((count("there is no kind"), count("a second app is named `twice`")), (2, 1), "{told:?}");
+    assert!(count("colour") > 0, "{told:?}");
+    assert_eq!(count("wikki"), 0, "which apps there will be is not known: {told:?}");
+}
+
 /// A36: with an authority's file missing, empty or foreign the configuration does not load.
 #[test]
 fn a36_a_missing_or_empty_authority_is_a_mistake() {

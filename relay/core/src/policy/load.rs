@@ -60,6 +60,9 @@ impl Rule {
     }
 }
 
+/// How a fault begins that is about an app, or a group of apps, that the configuration does not have.
+pub const NO_SUCH: &str = "there is no";
+
 /// Most characters of `@id`, and of `@reason` and `@fix`.
 const MAX_ID: usize = 64;
 const MAX_TEXT: usize = 500;
@@ -242,7 +245,7 @@ impl Loader<'_> {
                 };
                 let written = literal.to_string();
                 let offset = self.text.get(range.clone()).and_then(|source| source.find(&written)).unwrap_or(0);
-                self.fault(range.start + offset, format!("there is no {what} {written} in the configuration"));
+                self.fault(range.start + offset, format!("{NO_SUCH} {what} {written} in the configuration"));
             }
         }
     }

@@ -131,8 +131,14 @@ fn case(source: &Source, mut section: Section<'_>, outline: &Outline, policy: &P
     let expected = expected(source, &mut section, policy);
     section.finish();
 
-    let (name, who, app, context, expected) = (name?, who?, app?.value, context?, expected?);
+    let (name, who, Found { value: app, span }, context, expected) = (name?, who?, app?, context?, expected?);
     let known = policy.apps().get(&app);
+    if known.is_none() && expected.code != Some(Code::AppUnknown) {
+        let names: Vec<&str> = policy.apps().iter().map(|app| app.name.as_str()).collect();
+        let fix = format!("write one of {}, or expect code = \"app_unknown\"", names.join(", "));
+        source.fault(span.start, format!("there is no app `{app}` in the configuration"), fix);
+        return None;
+    }
     let stream = port.is_some() || known.is_some_and(|known| known.kind == AppKind::Tcp);
     if stream && (method.is_some() || path.is_some()) {
         source.fault(start, "a stream has no method and no path", "remove them, or the port");

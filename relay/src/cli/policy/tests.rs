@@ -170,6 +170,13 @@ async fn mistakes_in_the_cases_are_told_all_at_once() {
         assert!(told.iter().any(|line| line.starts_with(part)), "{part}\nin {told:#?}");
     }
     assert_eq!(answers(&outline, "[[case]\n").unwrap_err().len(), 1);
+    // A misspelt app would be denied as expected, and prove nothing.
+    let typo = "[[case]]\nname = \"typo\"\nprincipal = { subject = \"ada\" }\napp = \"wikki\"\nexpect = \"deny\"\n";
+    assert_eq!(answers(&outline, typo).unwrap_err(), ["4: there is no app `wikki` in the configuration"]);
+    assert_eq!(
+        answers(&outline, &format!("{typo}code = \"app_unknown\"")).unwrap(),
+        ["ok    typo: deny (app_unknown)"]
+    );
 }
 
 #[tokio::test]
