@@ -180,9 +180,23 @@ async fn order<T: serde::de::DeserializeOwned>(
     path: &str,
     target: &impl Serialize,
 ) -> Option<Result<T, Problem>> {
+    order_within(PATIENCE, state_dir, path, target).await
+}
+
+async fn order_within<T: serde::de::DeserializeOwned>(
+    patience: Duration,
+    state_dir: &Path,
+    path: &str,
+    target: &impl Serialize,
+) -> Option<Result<T, Problem>> {
     let stream = UnixStream::connect(state_dir.join(SOCKET)).await.ok()?;
-    let exchange = tokio::time::timeout(PATIENCE, exchange(stream, path, target)).await;
-    Some(exchange.unwrap_or_else(|_| Err(broken("no answer in time"))))
+    let exchange = tokio::time::timeout(patience, exchange(stream, path, target)).await;
+    Some(exchange.unwrap_or_else(|_| {
+        let fix = "It may have taken effect all the same: `postern-relay sessions` and the audit log show. \
+                   Give the order again; twice does no harm.";
+        let unclear = [REVOKE, RESTORE].contains(&path).then(|| fix.to_owned());
+        Err(broken("no answer in time").advice(None, unclear))
+    }))
 }
 
 async fn exchange<T: serde::de::DeserializeOwned>(

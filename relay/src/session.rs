@@ -29,8 +29,13 @@ pub async fn exchange(peer: &Peer, form: &[u8]) -> Result<SessionResponse, Probl
     let record = Record::event(Event::SessionRenewal, relay.clock.now());
     let mut record = record.from(source.ip()).of_device(device.id());
     let result = renewed(relay, device, form, &mut record).await;
+    let of_posture = Record { event: Event::Posture, ..record.clone() };
     let (response, posture) = recorded(relay, record, result, Some(peer)).await?;
     if let Some(posture) = posture {
+        if relay.postures.get(&response.session).is_none_or(|last| last.posture != posture) {
+            let told = serde_json::to_string(&posture).unwrap_or_default();
+            recorded(relay, of_posture.detail(told), Ok(()), Some(peer)).await?;
+        }
         let report = PostureReport { posture, at: relay.clock.now() };
         relay.postures.insert(response.session.clone(), Arc::new(report));
     }

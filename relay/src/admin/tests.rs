@@ -40,3 +40,16 @@ async fn where_no_relay_runs_nobody_answers() {
     drop(socket);
     assert!(!dir.join(SOCKET).exists());
 }
+
+#[tokio::test]
+async fn an_order_without_an_answer_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let _silent = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+    let session = Named::Session { id: postern_protocol::SessionId::from_random(1) };
+    let patience = Duration::from_millis(1);
+    let ordered: Option<Result<Receipt, Problem>> = order_within(patience, dir.path(), REVOKE, &session).await;
+    let problem = ordered.unwrap().unwrap_err();
+    assert!(problem.fix.as_deref().is_some_and(|fix| fix.contains("Give the order again")), "{problem:?}");
+    let rotated: Option<Result<Rotated, Problem>> = order_within(patience, dir.path(), ROTATE, &()).await;
+    assert!(!rotated.unwrap().unwrap_err().fix.is_some_and(|fix| fix.contains("twice")));
+}

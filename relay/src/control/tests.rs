@@ -230,7 +230,15 @@ async fn a_posture_report_replaces_the_last_and_is_recorded_when_it_differs() {
         serde_json::to_string(&report).unwrap()
     };
     let count = || world.audit().iter().filter(|record| record["event"] == "posture").count();
-    for (report, records) in [(text(true), 1), (text(true), 1), (text(false), 2), (text(true), 3)] {
+    // The exchange brought one, the next exchange brings the same.
+    assert_eq!(count(), 1);
+    let mut device = device;
+    world.renew(&mut device, &world.idp.sign(&world.idp.claims("ada"))).await.ok();
+    assert_eq!(count(), 1);
+    let told = world.audit().into_iter().find(|record| record["event"] == "posture").unwrap();
+    assert_eq!(told["session"], session.as_str());
+    assert!(told["detail"].as_str().unwrap().contains("\"os_version\":\"12\""), "{told}");
+    for (report, records) in [(text(true), 2), (text(true), 2), (text(false), 3), (text(true), 4)] {
         let before = world.relay.clock.now();
         let reply = world.control(&device, Method::POST, POSTURE, report.clone()).await;
         assert_eq!((reply.status, reply.body.len()), (StatusCode::NO_CONTENT, 0));

@@ -48,15 +48,21 @@ fn named(text: &str, rules: &[Rule]) -> BTreeMap<String, usize> {
     found
 }
 
-/// A group that nobody was ever in and that is spelt nearly like another is probably that other one.
+/// A group that nobody was ever in and that is spelt nearly like another is probably that other one. Where nothing is known
+/// of anybody's groups, only such a one is told of.
 fn groups(text: &str, rules: &[Rule], seen: &BTreeSet<String>) -> Vec<PolicyFault> {
     let named = named(text, rules);
     let unseen = named.iter().filter(|(name, _)| !seen.contains(*name));
     let twin = |(name, at): (&String, &usize)| {
         let others = seen.iter().chain(named.iter().filter(|(_, there)| *there < at).map(|(other, _)| other));
-        let other = others.into_iter().find(|other| near(name, other))?;
-        let whence = if seen.contains(other) { "people are in" } else { "another policy names" };
-        Some(load::fault_at(text, *at, format!("nobody is known to be in the group \"{name}\"; {whence} \"{other}\"")))
+        let unknown = format!("nobody is known to be in the group \"{name}\"");
+        let message = match others.into_iter().find(|other| near(name, other)) {
+            Some(other) if seen.contains(other) => format!("{unknown}; people are in \"{other}\""),
+            Some(other) => format!("{unknown}; another policy names \"{other}\""),
+            None if seen.is_empty() => return None,
+            None => unknown,
+        };
+        Some(load::fault_at(text, *at, message))
     };
     unseen.filter_map(twin).collect()
 }
