@@ -13,7 +13,7 @@ pub const ENROLL: &str = "/enroll";
 pub const SESSION: &str = "/session";
 /// `POST /posture`, with a [`Posture`] as JSON: replaces the session's last report. Answer 204.
 pub const POSTURE: &str = "/posture";
-/// `DELETE /session` is sign-out, for a [`SignOutReason`]. `GET /apps`: the apps of the principal.
+/// `DELETE /session` is sign-out, for a [`SignOutReason`]: answer 204, or [`SessionLapsed`]. `GET /apps`: the apps of the principal.
 pub const APPS: &str = "/apps";
 /// `GET /events`: JSON lines that never end.
 pub const EVENTS: &str = "/events";
@@ -36,7 +36,8 @@ pub const REASON: &str = "reason";
 pub enum SignOutReason {
     /// The user signed out.
     SignedOut,
-    /// The provider refused to refresh the sign-in.
+    /// The provider refused to refresh the sign-in. If the session has live streams that their apps hold, it does not
+    /// end but lapses.
     RefreshRefused,
 }
 
@@ -51,6 +52,14 @@ impl SignOutReason {
             Self::RefreshRefused => "refresh_refused",
         }
     }
+}
+
+/// Answer of `DELETE /session` where the session does not end yet: its tokens are void and live streams are held. A
+/// provider's token of a new sign-in of the same user, shown to `POST /session`, lets both go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionLapsed {
+    /// Seconds from now until it ends without that.
+    pub held_for: u64,
 }
 
 /// Proof of a sign-in and of the device key; starts a session.

@@ -5,7 +5,7 @@ use crate::enroll::{self, recorded};
 use crate::reverify;
 use crate::service::Peer;
 use crate::state::Relay;
-use crate::{gate, refusal, revoke, session};
+use crate::{gate, lapse, refusal, revoke, session};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -71,7 +71,12 @@ impl Caller {
         };
         let by = match reason {
             SignOutReason::SignedOut => "the agent, signed_out",
-            SignOutReason::RefreshRefused => "the agent, refresh_refused",
+            SignOutReason::RefreshRefused => {
+                if let Some(lapsed) = lapse::lapse(&self.0.relay, &session).await {
+                    return Ok(body::json(StatusCode::OK, &lapsed));
+                }
+                lapse::BY
+            }
         };
         revoke::revoke(&self.0.relay, Target::Session(session.session().clone()), Event::SignOut, by).await?;
         Ok(no_content())

@@ -23,6 +23,7 @@ pub mod http_app;
 pub mod identity_header;
 pub mod init;
 pub mod keys;
+mod lapse;
 pub mod log;
 pub mod outside;
 pub mod policy_diff;

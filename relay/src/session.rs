@@ -2,11 +2,11 @@
 
 use crate::clock::random;
 use crate::enroll::{check_registered, recorded, token_hash, token_kind, until};
-use crate::gate;
 use crate::reverify;
 use crate::service::Peer;
 use crate::state::Relay;
 use crate::store::Session;
+use crate::{gate, lapse};
 use postern_protocol::control::{
     GRANT_TOKEN_EXCHANGE, Posture, Principal, SessionRequest, SessionResponse, TYPE_ACCESS_TOKEN,
 };
@@ -15,6 +15,7 @@ use postern_relay_core::access::PostureReport;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
 use postern_relay_core::provider::{Identity, TokenKind};
+use postern_relay_core::revocation::Lapse;
 use postern_relay_core::token::{SessionGrant, TokenError};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub async fn exchange(peer: &Peer, form: &[u8]) -> Result<SessionResponse, Probl
     let mut record = record.from(source.ip()).of_device(device.id());
     let result = renewed(relay, device, form, &mut record).await;
     let of_posture = Record { event: Event::Posture, ..record.clone() };
-    let (response, posture) = recorded(relay, record, result, Some(peer)).await?;
+    let (response, posture, lapsed) = recorded(relay, record, result, Some(peer)).await?;
     if let Some(posture) = posture {
         if relay.postures.get(&response.session).is_none_or(|last| last.posture != posture) {
             let told = serde_json::to_string(&posture).unwrap_or_default();
@@ -38,6 +39,9 @@ pub async fn exchange(peer: &Peer, form: &[u8]) -> Result<SessionResponse, Probl
         }
         let report = PostureReport { posture, at: relay.clock.now() };
         relay.postures.insert(response.session.clone(), Arc::new(report));
+    }
+    if let Some(lapsed) = lapsed {
+        lapse::mend(relay, &response.session, lapsed);
     }
     gate::issued(relay, device, &response.access_token);
     // What lives goes by the new token from now on: by its groups, and out of hold if it was that.
@@ -50,7 +54,7 @@ async fn renewed(
     device: &VerifiedDevice,
     form: &[u8],
     record: &mut Record,
-) -> Result<(SessionResponse, Option<Posture>), Problem> {
+) -> Result<(SessionResponse, Option<Posture>, Option<Lapse>), Problem> {
     if relay.draining.is_cancelled() {
         return Err(Problem::new(Code::Draining));
     }
@@ -73,6 +77,11 @@ async fn renewed(
     if changed.is_some_and(|changed| identity.issued_at < changed.at) {
         return Err(Problem::new(Code::IdentityTokenStale).detail("what the token says changed since it was issued"));
     }
+    let lapsed = revocations.lapsed(&request.session);
+    if lapsed.is_some_and(|lapse| identity.issued_at < lapse.at) {
+        let why = "the provider renews this sign-in no longer: the session waits for a new one";
+        return Err(Problem::new(Code::IdentityTokenStale).detail(why));
+    }
     let session = check_session(relay, device, &identity, &request.session, record).await?;
     if session.service {
         check_registered(relay, &identity, device.key_thumbprint())?;
@@ -89,8 +98,9 @@ async fn renewed(
     }
     let lifetime = lifetime(relay, &identity, now);
     let grant = grant(relay, device, &identity, request.session.clone());
-    // `now` was read before the change was looked for: a token that may have missed one is issued before it.
-    let issued = changed.map_or(now, |changed| changed.tokens_from.max(now));
+    // `now` was read before the changes were looked for: a token that may have missed one is issued before it.
+    let from = changed.map(|changed| changed.tokens_from).max(lapsed.map(|lapse| lapse.tokens_from));
+    let issued = from.map_or(now, |from| from.max(now));
     let token = sign(relay, &grant, lifetime, issued)?;
     let response = SessionResponse {
         access_token: token.expose_secret().to_owned(),
@@ -100,7 +110,7 @@ async fn renewed(
         session: request.session,
         principal: shown(identity),
     };
-    Ok((response, posture))
+    Ok((response, posture, lapsed))
 }
 
 /// The session must be there, alive, of this principal and on this device. Which of these failed is for the log.

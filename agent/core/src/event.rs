@@ -111,6 +111,11 @@ pub enum Answer {
         /// For how long.
         lifetime: Duration,
     },
+    /// The relay knows that the provider refuses. It holds live streams for this long, or ended the session.
+    Lapsed {
+        /// For how long.
+        held_for: Option<Duration>,
+    },
     /// The relay issued a new certificate.
     Renewed(Validity),
     /// The apps are known.
@@ -210,6 +215,11 @@ pub enum Task {
         /// The task that dialled it.
         link: Ticket,
     },
+    /// Tell the relay that the provider renews the sign-in no longer.
+    Lapse {
+        /// The task that dialled the link to tell it over.
+        link: Ticket,
+    },
     /// Get a new certificate for the device key.
     RenewCertificate {
         /// The task that dialled the link to ask over.
@@ -239,7 +249,7 @@ pub enum Task {
 pub enum Ending {
     /// The user signed out: tell the relay and the provider, wipe everything.
     SignedOut,
-    /// Only a new sign-in helps: tell the relay, wipe the tokens, keep the device key.
+    /// Only a new sign-in helps: tell the relay unless it knows, wipe the tokens, keep the device key.
     Expired,
     /// It was withdrawn: wipe the tokens, keep the device key, say nothing to anyone.
     Revoked,

@@ -7,6 +7,7 @@ pub mod backoff;
 mod duty;
 mod event;
 pub mod guard;
+mod lapse;
 mod live;
 mod machine;
 pub mod renewal;

@@ -8,6 +8,7 @@ mod holdings;
 pub(crate) use holdings::{Certificate, Link, Posture, ProviderTokens, Secrets, Session};
 
 use crate::event::{Account, Answer, Effect, Ending, Event, Ticket, Tokens, Validity};
+use crate::lapse::Lapse;
 use crate::machine::State;
 use crate::renewal;
 use crate::resting::Resting;
@@ -42,6 +43,7 @@ pub(crate) struct Live {
     pub(crate) posture: Posture,
     pub(crate) duties: Duties,
     pub(crate) step_up: StepUp,
+    pub(crate) lapse: Option<Lapse>,
     problem: Option<Problem>,
     save_problem: Option<Problem>,
 }
@@ -84,6 +86,7 @@ impl Live {
             posture: Posture::default(),
             duties: Duties::new(),
             step_up: StepUp::default(),
+            lapse: None,
             problem: None,
             save_problem: None,
         })
@@ -136,12 +139,21 @@ impl Live {
     fn settle(mut self: Box<Self>, outcome: Result<(), Over>, turn: &mut Turn) -> State {
         match outcome.and_then(|()| self.keep_up(turn)) {
             Ok(()) => State::Live(self),
-            Err((ending, problem)) => {
+            Err(over) => {
+                let (ending, problem) = self.as_user_knows_it(over);
                 self.duties.tickets().for_each(|ticket| turn.cancel(ticket));
                 self.step_up.stop(turn);
                 turn.effects.push(Effect::End { ending, problem: Box::new(problem.clone()) });
                 State::Resting(Box::new(Resting::after(self.account, ending, problem, turn)))
             }
+        }
+    }
+
+    /// Of a session that ends because the provider refused, the relay only says that it is over.
+    fn as_user_knows_it(&mut self, (ending, problem): Over) -> Over {
+        match self.lapse.take() {
+            Some(lapse) if problem.code == Code::SessionRevoked => (Ending::Expired, lapse.problem),
+            _ => (ending, problem),
         }
     }
 
@@ -165,6 +177,7 @@ impl Live {
             (Kind::Exchange, Answer::Granted { .. }) => {
                 return self.failed(kind, Problem::new(Code::IdentityTokenStale), turn);
             }
+            (Kind::Lapse, Answer::Lapsed { held_for }) => return self.lapsed(held_for, turn),
             (Kind::Renew, Answer::Renewed(validity)) if validity.remaining >= SHORTEST_LIFE => {
                 self.certificate = Certificate::issued(self.certificate.version + 1, validity, turn);
                 self.secrets.version += 1;
@@ -191,8 +204,8 @@ impl Live {
     }
 
     fn want_step_up(&mut self, asked: bool, turn: &mut Turn) {
-        // Without a session token nothing was refused for want of a better one.
-        if self.session.is_some() || self.step_up.is_under_way() {
+        // Without a session token nothing was refused for want of a better one; but a lapsed session wants one itself.
+        if self.session.is_some() || self.step_up.is_under_way() || (asked && self.is_lapsed()) {
             self.step_up.wanted(self.account, asked, turn);
         } else {
             let problem = self.problem.clone().unwrap_or_else(|| Problem::new(Code::RelayUnreachable));
@@ -212,6 +225,8 @@ impl Live {
         self.duties.abandon(Kind::Exchange, turn);
         self.tokens = ProviderTokens::new(tokens, turn.now, turn.random());
         self.secrets.version += u64::from(tokens.rotated);
+        self.duties.abandon(Kind::Lapse, turn);
+        self.lapse = None;
         if tokens.fresh_for < SHORTEST_LIFE {
             return self.step_up.fail(Problem::new(Code::IdentityTokenStale), turn);
         }
@@ -268,6 +283,15 @@ impl Live {
             self.duties.of(kind).failed(turn.now, turn.random());
             return Ok(());
         }
+        // Whatever the relay makes of it: what the provider said stands.
+        if let (Kind::Lapse, Some(lapse)) = (kind, &self.lapse) {
+            return Err((Ending::Expired, lapse.problem.clone()));
+        }
+        if kind == Kind::Refresh && problem.code == Code::RefreshRefused && self.can_lapse() {
+            self.duties.abandon(Kind::Exchange, turn);
+            self.lapse = Some(Lapse::begin(problem));
+            return Ok(());
+        }
         match verdict {
             // Before there is a link nobody has shown to be the relay: no word of theirs ends a session.
             _ if kind == Kind::Connect => self.duties.of(kind).failed(turn.now, turn.random()),
@@ -290,6 +314,36 @@ impl Live {
             self.report(problem, turn);
         }
         Ok(())
+    }
+
+    /// Could live streams be held until the user has signed in again?
+    fn can_lapse(&self) -> bool {
+        self.account == Account::Person && self.session.is_some()
+    }
+
+    pub(crate) fn is_lapsed(&self) -> bool {
+        self.lapse.as_ref().is_some_and(Lapse::waits)
+    }
+
+    /// The relay knows: either everything waits for the user now, or the session is over.
+    fn lapsed(&mut self, held_for: Option<Duration>, turn: &mut Turn) -> Result<(), Over> {
+        self.duties.of(Kind::Lapse).done();
+        let Some(lapse) = &mut self.lapse else { return Ok(()) };
+        let problem = lapse.problem.clone();
+        let Some(held_for) = held_for else { return Err((Ending::Expired, problem)) };
+        lapse.wait(turn.now, held_for.min(LONGEST_LIFE));
+        self.drop_session(problem, turn);
+        Ok(())
+    }
+
+    /// The session token is of no more use; the link is.
+    fn drop_session(&mut self, why: Problem, turn: &mut Turn) {
+        let Some(session) = self.session.take() else { return };
+        self.abandon_session_work(turn);
+        self.report(why, turn);
+        if self.newest.is_none_or(|newest| newest.ticket != session.link) {
+            turn.effects.push(Effect::Release { link: session.link });
+        }
     }
 
     /// Tells those who ask for the data path why there is none.
@@ -359,16 +413,20 @@ impl Live {
             let detail = "the agent was off or away for longer than the certificate lasts";
             return Err((Ending::Expired, Problem::new(Code::CertificateExpired).detail(detail)));
         }
-        if let Some(session) = self.session.filter(|session| session.ends <= turn.now) {
-            self.session = None;
-            self.abandon_session_work(turn);
+        if self.session.is_some_and(|session| session.ends <= turn.now) {
             let problem = self.problem.take().unwrap_or_else(|| Problem::new(Code::TokenExpired));
-            self.report(problem, turn);
-            if self.newest.is_none_or(|newest| newest.ticket != session.link) {
-                turn.effects.push(Effect::Release { link: session.link });
-            }
+            self.drop_session(problem, turn);
         }
-        if self.session.is_none() && !self.tokens.renewable && self.tokens.stale_at <= turn.now {
+        if let Some(lapse) = &self.lapse {
+            let over = match lapse.ends() {
+                // With the last connection the held streams went, and without a token the relay cannot be told.
+                Some(ends) => ends <= turn.now || self.newest.is_none(),
+                None => self.session.is_none(),
+            };
+            if over {
+                return Err((Ending::Expired, lapse.problem.clone()));
+            }
+        } else if self.session.is_none() && !self.tokens.renewable && self.tokens.stale_at <= turn.now {
             let problem = self.problem.take().unwrap_or_else(|| Problem::new(Code::IdentityTokenStale));
             return Err((Ending::Expired, problem));
         }
@@ -405,6 +463,7 @@ impl Live {
 
     pub(crate) fn state(&self) -> local::State {
         match (&self.session, &self.problem) {
+            _ if self.is_lapsed() => local::State::Expired,
             (Some(_), _) => local::State::Online,
             (None, None) => local::State::Connecting,
             (None, Some(_)) => local::State::Offline,

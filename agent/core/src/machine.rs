@@ -81,6 +81,16 @@ impl Machine {
         }
     }
 
+    /// Has the provider refused to renew the sign-in of the session that lives?
+    pub fn is_refused(&self) -> bool {
+        matches!(&self.state, State::Live(live) if live.lapse.is_some())
+    }
+
+    /// Does the session wait for its user to sign in again, while the relay holds live streams?
+    pub fn is_lapsed(&self) -> bool {
+        matches!(&self.state, State::Live(live) if live.is_lapsed())
+    }
+
     /// When the session token in use ends, on the machine's clock.
     pub fn token_ends(&self) -> Option<Timestamp> {
         match &self.state {

@@ -2,6 +2,7 @@
 
 use crate::duty::Duty;
 use crate::event::{Task, Ticket};
+use crate::lapse::Lapse;
 use crate::live::Live;
 use crate::turn::Turn;
 use postern_protocol::{Code, Problem, Timestamp};
@@ -14,6 +15,7 @@ pub(crate) enum Kind {
     Refresh,
     Connect,
     Exchange,
+    Lapse,
     Renew,
     Apps,
     Look,
@@ -27,11 +29,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 const REPORT_EVERY: Duration = Duration::from_secs(40);
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Save,
         Self::Refresh,
         Self::Connect,
         Self::Exchange,
+        Self::Lapse,
         Self::Renew,
         Self::Apps,
         Self::Look,
@@ -45,7 +48,7 @@ impl Kind {
         match self {
             Self::Save => Some(Duration::from_secs(5 * 60)),
             Self::Refresh | Self::Renew | Self::Connect => Some(Duration::from_secs(60)),
-            Self::Exchange | Self::Apps | Self::Look | Self::Posture => Some(Duration::from_secs(30)),
+            Self::Exchange | Self::Lapse | Self::Apps | Self::Look | Self::Posture => Some(Duration::from_secs(30)),
             Self::Events => None,
         }
     }
@@ -68,6 +71,7 @@ pub(crate) struct Duties {
     refresh: Duty,
     connect: Duty,
     exchange: Duty,
+    lapse: Duty,
     renew: Duty,
     apps: Duty,
     look: Duty,
@@ -93,6 +97,7 @@ impl Duties {
             refresh: Duty::new(),
             connect: Duty::new(),
             exchange: Duty::new(),
+            lapse: Duty::new(),
             renew: Duty::new(),
             apps: Duty::new(),
             look: Duty::new(),
@@ -113,6 +118,7 @@ impl Duties {
             Kind::Refresh => &mut self.refresh,
             Kind::Connect => &mut self.connect,
             Kind::Exchange => &mut self.exchange,
+            Kind::Lapse => &mut self.lapse,
             Kind::Renew => &mut self.renew,
             Kind::Apps => &mut self.apps,
             Kind::Look => &mut self.look,
@@ -127,6 +133,7 @@ impl Duties {
             Kind::Refresh => &self.refresh,
             Kind::Connect => &self.connect,
             Kind::Exchange => &self.exchange,
+            Kind::Lapse => &self.lapse,
             Kind::Renew => &self.renew,
             Kind::Apps => &self.apps,
             Kind::Look => &self.look,
@@ -172,6 +179,7 @@ impl Live {
         let watchdogs = watchdogs.chain(self.step_up.overdue());
         let stale = Some(self.tokens.stale_at).filter(|at| *at > now);
         let ends = self.session.map(|session| session.ends).into_iter().chain(stale);
+        let ends = ends.chain(self.lapse.as_ref().and_then(Lapse::ends));
         starts.chain(watchdogs).chain(ends).min().unwrap_or(self.certificate.ends).min(self.certificate.ends)
     }
 
@@ -201,15 +209,18 @@ impl Live {
             // waiting would save nothing: what is stored there is spent already.
             Kind::Refresh => {
                 let waits = unsaved && self.secrets.failed != self.secrets.version;
-                (self.tokens.renewable && !waits).then(|| self.refresh_wanted())
+                (self.tokens.renewable && self.lapse.is_none() && !waits).then(|| self.refresh_wanted())
             }
             Kind::Connect => match self.newest {
                 Some(link) if link.certificate == self.certificate.version && !link.outdated => None,
                 _ => Some(AT_ONCE),
             },
-            Kind::Exchange => {
-                self.exchange_wanted().map(|at| self.after_refresh(at)).filter(|_| now < self.tokens.stale_at)
-            }
+            Kind::Exchange => self
+                .exchange_wanted()
+                .filter(|_| self.lapse.is_none())
+                .map(|at| self.after_refresh(at))
+                .filter(|_| now < self.tokens.stale_at),
+            Kind::Lapse => self.lapse.as_ref().filter(|lapse| !lapse.waits()).and(self.session).map(|_| AT_ONCE),
             Kind::Renew => self.session.map(|_| self.certificate.renew_at),
             Kind::Apps => self.session.filter(|_| self.apps_stale).map(|_| AT_ONCE),
             Kind::Look => self.session.map(|_| self.posture.seen.plus(LOOK_EVERY)),
@@ -254,6 +265,7 @@ impl Live {
             Kind::Refresh => Task::Refresh,
             Kind::Connect => Task::Connect,
             Kind::Exchange => Task::Exchange { link: self.newest?.ticket },
+            Kind::Lapse => Task::Lapse { link: in_use? },
             Kind::Renew => Task::RenewCertificate { link: in_use? },
             Kind::Apps => Task::FetchApps { link: in_use? },
             Kind::Look => Task::LookAtPosture,

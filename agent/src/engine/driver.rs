@@ -69,6 +69,8 @@ pub(super) struct Driver {
     /// When the last session token ends, by the system's clock; known also while there is no link.
     pub(super) token_ends: Option<Timestamp>,
     pub(super) step_up: SteppingUp,
+    /// The relay knows that the provider refuses, and ends the session by itself.
+    pub(super) lapse_told: bool,
     /// The posture that the relay was told last in this session.
     pub(super) posture: Option<Posture>,
     /// The last sign-in that was asked for, and who waits for it.
@@ -109,6 +111,7 @@ impl Driver {
             granted: None,
             token_ends: None,
             step_up: SteppingUp::default(),
+            lapse_told: false,
             posture: None,
             request: super::login::unasked(),
             login: None,

@@ -112,6 +112,10 @@ impl Driver {
                     upkeep::report_posture(held, link, token).await.map(|told| Outcome::PostureReported(Box::new(told)))
                 })
             }
+            Task::Lapse { link } => {
+                let (link, token) = self.way(link)?;
+                Box::pin(async move { upkeep::lapse(link, token).await.map(Outcome::Lapsed) })
+            }
             Task::RenewCertificate { link } => {
                 let (link, token) = self.way(link)?;
                 Box::pin(async move { upkeep::renew_certificate(held, link, token, name).await.map(Outcome::Renewed) })

@@ -39,6 +39,7 @@ impl Driver {
         let links = self.links.drain().map(|(_, dialled)| Arc::clone(&dialled.link));
         let links = links.chain(self.released.drain(..).filter_map(|link| link.upgrade())).collect();
         let refused = problem.code == Code::RefreshRefused;
+        let told = std::mem::take(&mut self.lapse_told);
         let over = Over { revoked: ending == Ending::Revoked, problem };
         let held = self.held.take();
         let session = match &held {
@@ -56,7 +57,7 @@ impl Driver {
         let setup = Arc::clone(&self.setup);
         let no_way =
             no_way.unwrap_or_else(|| Problem::new(Code::NotSignedIn).detail("no token of the session is left"));
-        let ended = Ended { ending, refused, way, no_way, links, held, session, token_ends, record, setup };
+        let ended = Ended { ending, refused, told, way, no_way, links, held, session, token_ends, record, setup };
         let (status, reply) = (self.status(), self.logout.take());
         // Spawned, so that it is done whether or not anybody waits for it.
         let cleaning = tokio::spawn(async move {
@@ -98,6 +99,8 @@ struct Ended {
     ending: Ending,
     /// The provider ended it: there is nothing to give back.
     refused: bool,
+    /// The relay ends it by itself.
+    told: bool,
     held: Option<Held>,
     /// The link that the session token is bound to, and the token.
     way: Option<(Arc<Link>, SecretString)>,
@@ -165,6 +168,9 @@ impl Ended {
     }
 
     async fn tell_relay(&self) -> Result<(), Problem> {
+        if self.told {
+            return Ok(());
+        }
         let Some((link, token)) = &self.way else { return Err(self.no_way.clone()) };
         let reason = if self.refused { SignOutReason::RefreshRefused } else { SignOutReason::SignedOut };
         match upkeep::end_session(link, token, reason).await {

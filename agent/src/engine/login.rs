@@ -72,7 +72,7 @@ impl Driver {
     }
 
     fn lives(&self) -> bool {
-        matches!(self.machine.state(), State::Online | State::Offline | State::Connecting)
+        matches!(self.machine.state(), State::Online | State::Offline | State::Connecting) || self.machine.is_lapsed()
     }
 
     pub(super) fn tell(&self, step: LoginEvent) {
@@ -94,6 +94,7 @@ impl Driver {
         let over = match state {
             State::Online => !self.step_up.runs,
             State::SigningIn | State::Enrolling => false,
+            State::Expired if self.machine.is_lapsed() => !self.step_up.runs,
             State::SignedOut | State::Expired | State::Revoked => self.resuming.is_none(),
             State::Connecting | State::Offline => *login.gives_up.get_or_insert(now.plus(CONNECT_LIMIT)) <= now,
         };

@@ -26,6 +26,7 @@ pub(super) enum Outcome {
     Granted(Box<(SessionResponse, Posture)>),
     PostureSeen(Box<Posture>),
     PostureReported(Box<Posture>),
+    Lapsed(Option<Duration>),
     Renewed(Enrolment),
     Apps(Vec<AppEntry>),
 }
@@ -96,7 +97,14 @@ impl Driver {
                 self.grant(link, SecretString::from(granted.access_token), lifetime);
                 Answer::Granted { lifetime }
             }
-            Outcome::SteppedUp(signed_in) => Answer::SteppedUp(held.stepped_up(*signed_in)),
+            Outcome::Lapsed(held_for) => {
+                self.lapse_told = true;
+                Answer::Lapsed { held_for }
+            }
+            Outcome::SteppedUp(signed_in) => {
+                self.lapse_told = false;
+                Answer::SteppedUp(held.stepped_up(*signed_in))
+            }
             Outcome::Saved => Answer::Saved,
             Outcome::SignedIn(_) | Outcome::Apps(_) | Outcome::PostureSeen(_) | Outcome::PostureReported(_) => {
                 return Err(gone());

@@ -61,8 +61,11 @@ impl Driver {
         }
     }
 
-    /// The advice of a refusal is for people.
+    /// The advice of a refusal is for people; and the relay cannot know that a token will not be renewed by itself.
     pub(super) fn advised(&self, problem: Problem) -> Problem {
+        if problem.code == Code::TokenExpired && self.machine.is_refused() {
+            return problem.advice(None, Some("The provider ended the sign-in. Sign in again: postern login".into()));
+        }
         let service = self.held.as_ref().is_some_and(|held| held.account == Account::Service);
         if service && problem.code == Code::StepUpRequired {
             return problem.advice(None, Some(FOR_SERVICE.into()));
@@ -76,11 +79,12 @@ impl Driver {
         self.handle(Event::StepUp { asked: false });
     }
 
-    /// Someone signs in while a session lives: is it for what was asked of them?
+    /// Someone signs in while a session lives: is it for what was asked of them, or because it lapsed?
     pub(super) fn steps_up_by_hand(&mut self, method: LoginMethod) -> bool {
         let asked = self.step_up.wanted.as_ref().is_some_and(|(_, at)| self.now.since(*at) < REMEMBERED);
         let person = self.held.as_ref().is_some_and(|held| held.account == Account::Person);
-        if !asked || !person || self.machine.state() != State::Online {
+        let wanted = self.machine.is_lapsed() || (asked && self.machine.state() == State::Online);
+        if !wanted || !person {
             return false;
         }
         self.step_up.by_hand = Some(method);

@@ -9,12 +9,12 @@ use crate::oidc::{Provider, RefreshFailure, SignedIn};
 use crate::posture;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, PROXY_AUTHORIZATION};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use postern_agent_core::Account;
 use postern_protocol::control::{
     APPS, AppEntry, AppList, CONTROL_AUTHORITY, ENROLL, EnrollRequest, GRANT_TOKEN_EXCHANGE, POSTURE, Posture, REASON,
-    SESSION, SessionResponse, SignOutReason,
+    SESSION, SessionLapsed, SessionResponse, SignOutReason,
 };
 use postern_protocol::discovery::Discovery;
 use postern_protocol::problem::printable;
@@ -160,6 +160,18 @@ pub(super) async fn fetch_apps(link: Arc<Link>, token: SecretString) -> Result<V
 pub(super) async fn end_session(link: &Link, token: &SecretString, reason: SignOutReason) -> Result<(), Problem> {
     let path = format!("{SESSION}?{REASON}={}", reason.as_str());
     ask(link, Method::DELETE, &path, Some(token), None).await.map(drop)
+}
+
+/// Tells the relay that the provider renews the sign-in no longer. For how long it holds live streams; nothing: the
+/// session has ended.
+pub(super) async fn lapse(link: Arc<Link>, token: SecretString) -> Result<Option<Duration>, Problem> {
+    let path = format!("{SESSION}?{REASON}={}", SignOutReason::RefreshRefused.as_str());
+    let answer = ask(&link, Method::DELETE, &path, Some(&token), None).await?;
+    if answer.status() == StatusCode::NO_CONTENT {
+        return Ok(None);
+    }
+    let lapsed: SessionLapsed = json(answer, MAX_CONTROL_BYTES).await?;
+    Ok(Some(Duration::from_secs(lapsed.held_for)))
 }
 
 /// A control request; its answer's head in time, or why not.

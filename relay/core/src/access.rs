@@ -265,14 +265,16 @@ pub fn check_identity(
     device.check_validity(now)?;
     match snapshot.revocations.cause(device.id(), session.principal(), session.session()) {
         Some(code) => Err(code),
-        None => check_claims(session, snapshot).and_then(|()| check_token(device, session, now)),
+        None => check_current(session, snapshot).and_then(|()| check_token(device, session, now)),
     }
 }
 
-/// Was the token issued since the principal's claims last changed? A new one will do.
-fn check_claims(session: &VerifiedSession, snapshot: &Snapshot) -> Result<(), Code> {
-    match snapshot.revocations.changed(session.principal()) {
-        Some(changed) if session.issued_at() < changed.tokens_from => Err(Code::TokenExpired),
+/// Was the token issued since the principal's claims last changed, and since the session lapsed? A new one will do.
+fn check_current(session: &VerifiedSession, snapshot: &Snapshot) -> Result<(), Code> {
+    let changed = snapshot.revocations.changed(session.principal()).map(|changed| changed.tokens_from);
+    let lapsed = snapshot.revocations.lapsed(session.session()).map(|lapse| lapse.tokens_from);
+    match changed.max(lapsed) {
+        Some(from) if session.issued_at() < from => Err(Code::TokenExpired),
         _ => Ok(()),
     }
 }

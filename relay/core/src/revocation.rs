@@ -1,5 +1,5 @@
-//! What is withdrawn: principals, devices, sessions; devices out of order; tokens that no longer tell the truth. A set
-//! that the shell replaces as a whole.
+//! What is withdrawn: principals, devices, sessions; devices out of order; tokens that no longer tell the truth; sessions
+//! that wait for their user to sign in again. A set that the shell replaces as a whole.
 
 use crate::principal::PrincipalKey;
 use postern_protocol::{Code, DeviceId, SessionId, Timestamp};
@@ -35,6 +35,18 @@ pub struct Revocations {
     sessions: HashSet<SessionId>,
     not_compliant: HashSet<DeviceId>,
     changed: HashMap<PrincipalKey, Changed>,
+    lapsed: HashMap<SessionId, Lapse>,
+}
+
+/// A session whose provider did not renew its sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lapse {
+    /// The provider's tokens issued before this are of the sign-in that it does not renew.
+    pub at: Timestamp,
+    /// Session tokens issued before this are void.
+    pub tokens_from: Timestamp,
+    /// Has the user signed in again?
+    pub mended: bool,
 }
 
 /// Since when the claims of a principal are others.
@@ -60,7 +72,10 @@ impl Revocations {
         match target {
             Target::Principal(key) => self.principals.insert(key),
             Target::Device(id) => self.devices.insert(id),
-            Target::Session(id) => self.sessions.insert(id),
+            Target::Session(id) => {
+                self.lapsed.remove(&id);
+                self.sessions.insert(id)
+            }
         }
     }
 
@@ -85,7 +100,8 @@ impl Revocations {
     /// Takes over what is known elsewhere. Withdrawals are only added: one that stands here may still be on its way there.
     /// Of the compliance of devices the other knows all.
     pub fn learn(&mut self, known: Self) {
-        let Self { principals, devices, sessions, not_compliant, changed } = known;
+        // Of lapses this place alone knows.
+        let Self { principals, devices, sessions, not_compliant, changed, lapsed: _ } = known;
         self.principals.extend(principals);
         self.devices.extend(devices);
         self.sessions.extend(sessions);
@@ -141,6 +157,31 @@ impl Revocations {
     /// Since when the principal's claims are others, if they changed lately.
     pub fn changed(&self, principal: &PrincipalKey) -> Option<Changed> {
         self.changed.get(principal).copied()
+    }
+
+    /// Notes that a session lapses now. Tokens tell their time in whole seconds: a session token of this second is void,
+    /// and a provider's token of it may be of a new sign-in.
+    pub fn lapse(&mut self, session: SessionId, now: Timestamp) {
+        let at = Timestamp::from_seconds(now.seconds());
+        let lapse = Lapse { at, tokens_from: Changed::new(at, now).tokens_from, mended: false };
+        self.lapsed.insert(session, lapse);
+    }
+
+    /// The session's lapse: its tokens of before stay void after its user signed in again.
+    pub fn lapsed(&self, session: &SessionId) -> Option<Lapse> {
+        self.lapsed.get(session).copied()
+    }
+
+    /// Notes that the user of a session signed in again since this lapse.
+    pub fn mend(&mut self, session: &SessionId, lapse: Lapse) {
+        if let Some(known) = self.lapsed.get_mut(session).filter(|known| **known == lapse) {
+            known.mended = true;
+        }
+    }
+
+    /// Forgets lapses before `then` that are over: no token is that old.
+    pub fn forget_lapses(&mut self, then: Timestamp) {
+        self.lapsed.retain(|_, lapse| !lapse.mended || lapse.tokens_from >= then);
     }
 
     /// The first cause why these may do nothing: device, then principal, then session.

@@ -220,6 +220,33 @@ async fn a_sign_out_says_why_and_the_log_keeps_it() {
     }
 }
 
+/// What the device had when the provider refused is worth nothing; a sign-in since is.
+#[tokio::test]
+async fn a_lapsed_session_goes_on_with_a_new_sign_in_and_not_with_an_old_one() {
+    let world = TestRelay::new().await;
+    let mut device = world.signed_in("ada").await;
+    let session = device.session.clone().unwrap();
+    let old = device.token.clone().unwrap();
+    let (now, lapsed) = (world.relay.clock.now(), || world.relay.snapshot.load().revocations.lapsed(&session).unwrap());
+    let lapse = |revocations: &mut postern_relay_core::revocation::Revocations| {
+        revocations.lapse(session.clone(), now);
+    };
+    change(&world.relay.snapshot, lapse);
+    assert_eq!(apps(&world, &device).await.code(), Code::TokenExpired);
+    let mut claims = world.idp.claims("ada");
+    claims["iat"] = (now.seconds() - 1).into();
+    assert_eq!(world.renew(&mut device, &world.idp.sign(&claims)).await.code(), Code::IdentityTokenStale);
+    let eves = world.idp.sign(&world.idp.claims("eve"));
+    assert_eq!(world.renew(&mut device, &eves).await.code(), Code::SessionUnknown, "nobody else's sign-in");
+    assert!(!lapsed().mended);
+    claims["iat"] = now.seconds().into();
+    world.renew(&mut device, &world.idp.sign(&claims)).await.ok();
+    assert!(lapsed().mended);
+    apps(&world, &device).await.ok();
+    let before = world.control_as(&device, Some(&old), Method::GET, APPS, "").await;
+    assert_eq!(before.code(), Code::TokenExpired, "a token of before stays void");
+}
+
 #[tokio::test]
 async fn a_posture_report_replaces_the_last_and_is_recorded_when_it_differs() {
     let world = TestRelay::new().await;

@@ -3,6 +3,7 @@
 mod cutting;
 mod hostile;
 mod http;
+mod lapse;
 mod policy_diff;
 mod refusals;
 mod reload;

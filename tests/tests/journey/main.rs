@@ -15,6 +15,7 @@ mod desk;
 mod events;
 mod freshness;
 mod hold;
+mod lapse;
 mod machines;
 mod other_sign_ins;
 mod posture;

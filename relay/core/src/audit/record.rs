@@ -32,6 +32,8 @@ pub enum Event {
     Posture,
     /// A session ended by sign-out; the detail tells why.
     SignOut,
+    /// The provider renews a session's sign-in no longer, and its held streams wait for its user.
+    SessionLapse,
     /// The provider told of a sign-out (OpenID Connect Back-Channel Logout), or somebody pretended to be it.
     BackChannelLogout,
     /// A transmitter told of a security event (RFC 8935), or somebody pretended to be one.

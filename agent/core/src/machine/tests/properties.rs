@@ -95,6 +95,7 @@ fn apply(world: &mut World, step: Step) {
                     Task::Enroll => Answer::Enrolled(validity),
                     Task::RenewCertificate { .. } => Answer::Renewed(validity),
                     Task::Exchange { .. } => Answer::Granted { lifetime: span },
+                    Task::Lapse { .. } => Answer::Lapsed { held_for: renewable.then_some(span) },
                     Task::Save => Answer::Saved,
                     Task::Connect => Answer::Connected,
                     Task::LookAtPosture => Answer::PostureSeen { changed: renewable },

@@ -26,6 +26,9 @@ fn is_look(task: &Task) -> bool {
 fn is_report(task: &Task) -> bool {
     matches!(task, Task::ReportPosture { .. })
 }
+fn is_lapse(task: &Task) -> bool {
+    matches!(task, Task::Lapse { .. })
+}
 fn is_listen(task: &Task) -> bool {
     matches!(task, Task::Listen { .. })
 }
@@ -255,10 +258,66 @@ fn a_refused_refresh_asks_for_a_sign_in() {
         }
     }
     world.refuse(world.running(is_refresh).unwrap(), Code::RefreshRefused);
+    // The relay is told at once, and holds nothing.
+    world.answer(world.running(is_lapse).unwrap(), Answer::Lapsed { held_for: None });
     assert_eq!(world.machine.state(), local::State::Expired);
     assert_eq!(world.ended, Some(Ending::Expired));
     assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::RefreshRefused));
     assert_eq!(world.machine.next_deadline(), None, "only the user can go on");
+}
+
+/// A session that waits for its user, the relay holding live streams.
+fn lapsed() -> World {
+    let mut world = World::online(Account::Person);
+    while world.running(is_refresh).is_none() {
+        world.tick();
+        if world.running(is_refresh).is_none() {
+            world.all_goes_well();
+        }
+    }
+    world.refuse(world.running(is_refresh).unwrap(), Code::RefreshRefused);
+    world.all_goes_well();
+    assert_eq!((world.machine.state(), world.ended, world.carrying), (local::State::Expired, None, None));
+    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::RefreshRefused));
+    assert!(world.machine.is_lapsed() && world.running(is_listen).is_some());
+    world
+}
+
+#[test]
+fn a_held_session_goes_on_after_a_sign_in_over_the_same_link() {
+    let mut world = lapsed();
+    let link = world.links.clone();
+    live_for(&mut world, MINUTE);
+    assert_eq!(world.running(|task| !is_listen(task)), None, "nothing but the user helps");
+    world.send(Event::StepUp { asked: false });
+    assert_eq!(world.running(|task| matches!(task, Task::StepUp)), None, "no page opens by itself");
+    world.send(Event::StepUp { asked: true });
+    world.all_goes_well();
+    assert_eq!(world.machine.state(), local::State::Online);
+    assert!(!world.machine.is_lapsed() && link.contains(&world.carrying.unwrap()));
+    assert_eq!(world.started_since(0, |task| matches!(task, Task::Enroll)), 1, "it is the same session");
+    live_for(&mut world, HOUR);
+    assert_eq!(world.machine.state(), local::State::Online);
+}
+
+#[test]
+fn a_held_session_ends_when_nobody_signs_in_or_nothing_is_left_of_it() {
+    let mut world = lapsed();
+    live_for(&mut world, 9 * MINUTE);
+    assert_eq!(world.ended, None);
+    live_for(&mut world, 2 * MINUTE);
+    assert_eq!(world.ended, Some(Ending::Expired));
+    let mut world = lapsed();
+    world.send(Event::Revoked { code: Code::SessionRevoked });
+    assert_eq!(world.ended, Some(Ending::Expired), "the relay gave up waiting");
+    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::RefreshRefused));
+    let mut world = lapsed();
+    let problem = Box::new(Problem::new(Code::RelayUnreachable));
+    world.send(Event::LinkClosed { link: *world.links.first().unwrap(), problem });
+    assert_eq!(world.ended, Some(Ending::Expired));
+    let mut world = lapsed();
+    world.send(Event::Revoked { code: Code::PrincipalRevoked });
+    assert_eq!(world.ended, Some(Ending::Revoked));
 }
 
 #[test]

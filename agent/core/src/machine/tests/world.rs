@@ -40,6 +40,8 @@ pub(super) struct World {
     /// When a step-up ended last.
     step_up_ended: Option<Timestamp>,
     service: bool,
+    /// The session waits for its user.
+    lapsed: bool,
 }
 
 impl World {
@@ -66,6 +68,7 @@ impl World {
             proven: false,
             step_up_ended: None,
             service: false,
+            lapsed: false,
         }
     }
 
@@ -101,11 +104,12 @@ impl World {
                     }
                     (Task::StepUp, Ok(Answer::SteppedUp(tokens))) => {
                         self.token_stale_at = self.now.plus(tokens.fresh_for);
-                        self.proven = true;
+                        (self.proven, self.lapsed) = (true, false);
                         if tokens.rotated {
                             self.change_secrets();
                         }
                     }
+                    (Task::Lapse { .. }, Ok(Answer::Lapsed { held_for: Some(_) })) => self.lapsed = true,
                     (Task::Save, Ok(Answer::Saved)) => self.unsaved = self.unsaved_since_save_began,
                     (Task::Save, _) => self.save_failed = !self.unsaved_since_save_began,
                     (Task::Connect, Ok(Answer::Connected)) => {
@@ -163,7 +167,7 @@ impl World {
                 }
             }
             Effect::End { ending, .. } => {
-                (self.waiting, self.proven) = (false, false);
+                (self.waiting, self.proven, self.lapsed) = (false, false, false);
                 assert!(self.flights.is_empty(), "the session ended with tasks running: {:?}", self.flights);
                 self.ended = Some(*ending);
                 self.carrying = None;
@@ -189,6 +193,7 @@ impl World {
                 assert!(self.links.contains(&link), "an exchange over a link that is gone");
             }
             Task::RenewCertificate { link }
+            | Task::Lapse { link }
             | Task::FetchApps { link }
             | Task::ReportPosture { link }
             | Task::Listen { link } => {
@@ -196,7 +201,7 @@ impl World {
                 assert!(self.now < self.session_token_ends, "{task:?} with a session token that has ended");
             }
             Task::StepUp => {
-                assert!(self.carrying.is_some() || self.waited, "a step-up without a session");
+                assert!(self.carrying.is_some() || self.waited || self.lapsed, "a step-up without a session");
                 let Event::StepUp { asked } = cause else { panic!("a step-up that nobody wants: {cause:?}") };
                 assert!(!self.service, "nobody is there to sign a service account in");
                 let pause = self.step_up_ended.map(|at| self.now.since(at));
@@ -216,7 +221,9 @@ impl World {
         if let Some(deadline) = deadline {
             assert!(deadline > self.now, "{state:?} asks to be woken in the past: {deadline} at {}", self.now);
         }
+        assert_eq!(self.machine.is_lapsed(), self.lapsed);
         let resting = matches!(state, local::State::SignedOut | local::State::Expired | local::State::Revoked);
+        let resting = resting && !self.lapsed;
         assert!(resting || deadline.is_some(), "{state:?} waits for nothing");
         assert!(!resting || self.flights.is_empty(), "{state:?} has tasks: {:?}", self.flights);
         assert_eq!(state == local::State::Online, self.carrying.is_some(), "the state tells another story");
@@ -294,6 +301,7 @@ pub(super) fn good_answer(task: Task) -> Answer {
         Task::Refresh => Answer::Refreshed(tokens),
         Task::Exchange { .. } => Answer::Granted { lifetime: 5 * MINUTE },
         Task::RenewCertificate { .. } => Answer::Renewed(day),
+        Task::Lapse { .. } => Answer::Lapsed { held_for: Some(10 * MINUTE) },
         Task::LookAtPosture => Answer::PostureSeen { changed: false },
         Task::ReportPosture { .. } => Answer::PostureReported,
         Task::FetchApps { .. } | Task::Listen { .. } => Answer::AppsFetched,
