@@ -1,14 +1,14 @@
 //! One event after another, as they happen to people.
 
 use super::world::{HOUR, MINUTE, World, good_answer};
-use crate::event::{Account, Answer, Effect, Ending, Event, Task, Tokens, Validity};
+use crate::event::{Account, Answer, Effect, Event, Task, Tokens, Validity};
 use postern_protocol::{Code, Problem, local};
 use std::time::Duration;
 
-fn is_refresh(task: &Task) -> bool {
+pub(super) fn is_refresh(task: &Task) -> bool {
     matches!(task, Task::Refresh)
 }
-fn is_exchange(task: &Task) -> bool {
+pub(super) fn is_exchange(task: &Task) -> bool {
     matches!(task, Task::Exchange { .. })
 }
 fn is_connect(task: &Task) -> bool {
@@ -26,10 +26,7 @@ fn is_look(task: &Task) -> bool {
 fn is_report(task: &Task) -> bool {
     matches!(task, Task::ReportPosture { .. })
 }
-fn is_lapse(task: &Task) -> bool {
-    matches!(task, Task::Lapse { .. })
-}
-fn is_listen(task: &Task) -> bool {
+pub(super) fn is_listen(task: &Task) -> bool {
     matches!(task, Task::Listen { .. })
 }
 fn any(_: &Task) -> bool {
@@ -37,7 +34,7 @@ fn any(_: &Task) -> bool {
 }
 
 /// Runs for `span`, answering everything well.
-fn live_for(world: &mut World, span: Duration) {
+pub(super) fn live_for(world: &mut World, span: Duration) {
     let end = world.now.plus(span);
     while world.machine.next_deadline().is_some_and(|at| at <= end) {
         world.tick();
@@ -249,78 +246,6 @@ fn listening_goes_on_while_there_is_no_good_token() {
 }
 
 #[test]
-fn a_refused_refresh_asks_for_a_sign_in() {
-    let mut world = World::online(Account::Person);
-    while world.running(is_refresh).is_none() {
-        world.tick();
-        if world.running(is_refresh).is_none() {
-            world.all_goes_well();
-        }
-    }
-    world.refuse(world.running(is_refresh).unwrap(), Code::RefreshRefused);
-    // The relay is told at once, and holds nothing.
-    world.answer(world.running(is_lapse).unwrap(), Answer::Lapsed { held_for: None });
-    assert_eq!(world.machine.state(), local::State::Expired);
-    assert_eq!(world.ended, Some(Ending::Expired));
-    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::RefreshRefused));
-    assert_eq!(world.machine.next_deadline(), None, "only the user can go on");
-}
-
-/// A session that waits for its user, the relay holding live streams.
-fn lapsed() -> World {
-    let mut world = World::online(Account::Person);
-    while world.running(is_refresh).is_none() {
-        world.tick();
-        if world.running(is_refresh).is_none() {
-            world.all_goes_well();
-        }
-    }
-    world.refuse(world.running(is_refresh).unwrap(), Code::RefreshRefused);
-    world.all_goes_well();
-    assert_eq!((world.machine.state(), world.ended, world.carrying), (local::State::Expired, None, None));
-    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::RefreshRefused));
-    assert!(world.machine.is_lapsed() && world.running(is_listen).is_some());
-    world
-}
-
-#[test]
-fn a_held_session_goes_on_after_a_sign_in_over_the_same_link() {
-    let mut world = lapsed();
-    let link = world.links.clone();
-    live_for(&mut world, MINUTE);
-    assert_eq!(world.running(|task| !is_listen(task)), None, "nothing but the user helps");
-    world.send(Event::StepUp { asked: false });
-    assert_eq!(world.running(|task| matches!(task, Task::StepUp)), None, "no page opens by itself");
-    world.send(Event::StepUp { asked: true });
-    world.all_goes_well();
-    assert_eq!(world.machine.state(), local::State::Online);
-    assert!(!world.machine.is_lapsed() && link.contains(&world.carrying.unwrap()));
-    assert_eq!(world.started_since(0, |task| matches!(task, Task::Enroll)), 1, "it is the same session");
-    live_for(&mut world, HOUR);
-    assert_eq!(world.machine.state(), local::State::Online);
-}
-
-#[test]
-fn a_held_session_ends_when_nobody_signs_in_or_nothing_is_left_of_it() {
-    let mut world = lapsed();
-    live_for(&mut world, 9 * MINUTE);
-    assert_eq!(world.ended, None);
-    live_for(&mut world, 2 * MINUTE);
-    assert_eq!(world.ended, Some(Ending::Expired));
-    let mut world = lapsed();
-    world.send(Event::Revoked { code: Code::SessionRevoked });
-    assert_eq!(world.ended, Some(Ending::Expired), "the relay gave up waiting");
-    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::RefreshRefused));
-    let mut world = lapsed();
-    let problem = Box::new(Problem::new(Code::RelayUnreachable));
-    world.send(Event::LinkClosed { link: *world.links.first().unwrap(), problem });
-    assert_eq!(world.ended, Some(Ending::Expired));
-    let mut world = lapsed();
-    world.send(Event::Revoked { code: Code::PrincipalRevoked });
-    assert_eq!(world.ended, Some(Ending::Revoked));
-}
-
-#[test]
 fn an_expired_service_account_signs_in_by_itself_but_not_after_a_revocation() {
     let mut world = World::online(Account::Service);
     world.send(Event::Refused { code: Code::SessionUnknown });
@@ -445,67 +370,4 @@ fn a_draining_relay_is_left_for_a_new_link() {
     world.tick();
     world.all_goes_well();
     assert_ne!(world.carrying.unwrap(), old);
-}
-
-fn is_step_up(task: &Task) -> bool {
-    matches!(task, Task::StepUp)
-}
-
-#[test]
-fn a_step_up_brings_a_session_token_of_the_new_sign_in() {
-    let mut world = World::online(Account::Person);
-    let before = world.started.len();
-    world.send(Event::StepUp { asked: false });
-    world.send(Event::StepUp { asked: false });
-    assert_eq!(world.started_since(before, is_step_up), 1, "one at a time");
-    let step_up = world.running(is_step_up).unwrap();
-    world.answer(step_up, good_answer(Task::StepUp));
-    let exchange = world.running(is_exchange).expect("the relay is shown the new tokens at once");
-    assert!(world.waiting);
-    world.answer(exchange, good_answer(world.flights[&exchange].0));
-    assert!(!world.waiting && world.effects.contains(&Effect::SteppedUp));
-    // What a fresh sign-in does not satisfy is refused for a while; the user may ask again.
-    world.all_goes_well();
-    let before = world.started.len();
-    live_for(&mut world, Duration::from_secs(29));
-    world.send(Event::StepUp { asked: false });
-    assert_eq!(world.started_since(before, is_step_up), 0);
-    assert!(matches!(world.effects.last(), Some(Effect::StepUpFailed { .. })));
-    world.send(Event::StepUp { asked: true });
-    assert_eq!(world.started_since(before, is_step_up), 1);
-    // And who lost the page starts over.
-    world.send(Event::StepUp { asked: true });
-    assert_eq!(world.started_since(before, is_step_up), 2);
-    world.refuse(world.running(is_step_up).unwrap(), Code::SignInCancelled);
-    assert!(!world.waiting);
-    assert_eq!(world.machine.state(), local::State::Online, "a step-up that fails takes nothing away");
-    live_for(&mut world, Duration::from_secs(30));
-    let before = world.started.len();
-    world.send(Event::StepUp { asked: false });
-    assert_eq!(world.started_since(before, is_step_up), 1, "later it may be asked for again");
-}
-
-#[test]
-fn a_service_account_does_not_wait_for_a_person() {
-    let mut world = World::online(Account::Service);
-    world.send(Event::StepUp { asked: true });
-    assert!(world.running(is_step_up).is_none() && !world.waiting);
-    let Some(Effect::StepUpFailed { problem }) = world.effects.last() else { panic!("{:?}", world.effects) };
-    assert!(problem.fix.as_ref().unwrap().contains("administrator"), "{problem:?}");
-}
-
-/// A proof that no refresh can replace, and that ages before the relay can be shown it, is the end of the wait.
-#[test]
-fn a_step_up_whose_proof_ages_unseen_has_an_end() {
-    let mut world = World::online(Account::Person);
-    world.send(Event::StepUp { asked: true });
-    let tokens = Tokens { fresh_for: Duration::from_secs(10), renewable: false, rotated: false };
-    world.answer(world.running(is_step_up).unwrap(), Answer::SteppedUp(tokens));
-    world.refuse(world.running(is_exchange).unwrap(), Code::RelayUnreachable);
-    assert!(world.waiting);
-    world.now = world.now.plus(Duration::from_secs(11));
-    world.send(Event::Tick);
-    world.all_goes_well();
-    assert!(!world.waiting);
-    assert_eq!(world.machine.state(), local::State::Online, "what the session may do it still may");
 }
