@@ -3,6 +3,7 @@
 //! The three differ only in what is there (a link, a session token) and in what failed last, so they share this file;
 //! what to start when is decided in `upkeep`.
 
+mod again;
 mod holdings;
 
 pub(crate) use holdings::{Certificate, Link, Posture, ProviderTokens, Secrets, Session};
@@ -203,40 +204,6 @@ impl Live {
         Ok(())
     }
 
-    fn want_step_up(&mut self, asked: bool, turn: &mut Turn) {
-        // Without a session token nothing was refused for want of a better one; but a lapsed session wants one itself.
-        if self.session.is_some() || self.step_up.is_under_way() || (asked && self.is_lapsed()) {
-            self.step_up.wanted(self.account, asked, turn);
-        } else {
-            let problem = self.problem.clone().unwrap_or_else(|| Problem::new(Code::RelayUnreachable));
-            turn.effects.push(Effect::StepUpFailed { problem: Box::new(problem) });
-        }
-    }
-
-    /// The new tokens replace the old ones, and the relay is shown them at once.
-    fn stepped_up(&mut self, answer: Result<Answer, Box<Problem>>, turn: &mut Turn) {
-        let tokens = match answer {
-            Ok(Answer::SteppedUp(tokens)) => tokens,
-            Ok(_) => return self.step_up.fail(Problem::new(Code::Internal).detail("an answer made no sense"), turn),
-            Err(problem) => return self.step_up.fail(*problem, turn),
-        };
-        // What is under way with the tokens of before would bring back what they say of the user.
-        self.duties.abandon(Kind::Refresh, turn);
-        self.duties.abandon(Kind::Exchange, turn);
-        self.tokens = ProviderTokens::new(tokens, turn.now, turn.random());
-        self.secrets.version += u64::from(tokens.rotated);
-        self.duties.abandon(Kind::Lapse, turn);
-        self.lapse = None;
-        if tokens.fresh_for < SHORTEST_LIFE {
-            return self.step_up.fail(Problem::new(Code::IdentityTokenStale), turn);
-        }
-        self.step_up.prove();
-        self.duties.of(Kind::Exchange).hurry();
-        if let Some(session) = &mut self.session {
-            session.renew_at = turn.now;
-        }
-    }
-
     fn connected(&mut self, ticket: Ticket, turn: &mut Turn) {
         let certificate = self.duties.certificate_in_flight;
         let link = Link { ticket, certificate, since: turn.now, outdated: false };
@@ -313,26 +280,6 @@ impl Live {
         if matches!(kind, Kind::Connect | Kind::Exchange | Kind::Refresh) {
             self.report(problem, turn);
         }
-        Ok(())
-    }
-
-    /// Could live streams be held until the user has signed in again?
-    fn can_lapse(&self) -> bool {
-        self.account == Account::Person && self.session.is_some()
-    }
-
-    pub(crate) fn is_lapsed(&self) -> bool {
-        self.lapse.as_ref().is_some_and(Lapse::waits)
-    }
-
-    /// The relay knows: either everything waits for the user now, or the session is over.
-    fn lapsed(&mut self, held_for: Option<Duration>, turn: &mut Turn) -> Result<(), Over> {
-        self.duties.of(Kind::Lapse).done();
-        let Some(lapse) = &mut self.lapse else { return Ok(()) };
-        let problem = lapse.problem.clone();
-        let Some(held_for) = held_for else { return Err((Ending::Expired, problem)) };
-        lapse.wait(turn.now, held_for.min(LONGEST_LIFE));
-        self.drop_session(problem, turn);
         Ok(())
     }
 
