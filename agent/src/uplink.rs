@@ -253,7 +253,7 @@ impl Access {
         let port = port_of(&self.uplink.apps(), app)?;
         let mut problem = match way.link.connect(app, port, &way.bearer).await {
             Ok(stream) => return Ok(stream),
-            Err(problem) => problem,
+            Err(problem) => self.unless_over(problem),
         };
         if !self.mended(&mut problem, true).await {
             return Err(problem);
@@ -265,7 +265,16 @@ impl Access {
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Problem> {
         let way = self.uplink.current()?;
         request.headers_mut().insert(PROXY_AUTHORIZATION, way.bearer.clone());
-        problem_in(way.link.request(request).await?).await
+        let answer = way.link.request(request).await.map_err(|problem| self.unless_over(problem))?;
+        problem_in(answer).await
+    }
+
+    /// Where the session ended meanwhile, and its connection with it, that is why.
+    fn unless_over(&self, problem: Problem) -> Problem {
+        match self.uplink.current() {
+            Err(over) if problem.code == Code::RelayUnreachable && over.code != Code::NotSignedIn => over,
+            _ => problem,
+        }
     }
 
     /// Sees to what the refusal asks for; true: try again. `waits`: can whoever asked be kept waiting for a person?

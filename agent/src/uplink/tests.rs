@@ -75,3 +75,22 @@ async fn what_ends_with_the_session_is_told_with_its_cause() {
         }
     }
 }
+
+/// A request that meets the end of the session is told of that, not of a connection that somebody closed.
+#[tokio::test]
+async fn a_request_that_meets_the_end_of_the_session_is_told_its_cause() {
+    let (asked, mut asks) = tokio::sync::mpsc::unbounded_channel();
+    let relay = MockRelay::start(move |_| {
+        asked.send(()).unwrap();
+        std::future::pending::<Response<Body>>()
+    });
+    let uplink = relay.uplink("t").await;
+    let link = uplink.current().unwrap().link.clone();
+    let request = Request::get("/").header("host", "wiki").body(crate::link::full("")).unwrap();
+    let access = access(uplink.clone());
+    let asking = tokio::spawn(async move { access.request(&app("wiki"), request).await.map(drop) });
+    asks.recv().await.unwrap();
+    uplink.set(None, Problem::new(Code::SessionRevoked));
+    link.close();
+    assert_eq!(asking.await.unwrap().unwrap_err().code, Code::SessionRevoked);
+}
