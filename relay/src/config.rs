@@ -12,8 +12,8 @@ mod signals;
 
 pub use checks::load_policy;
 pub use fault::Fault;
-pub(crate) use load::is_loopback;
 pub use load::{Outline, load, outline};
+pub(crate) use load::{is_loopback, text_of};
 pub(crate) use reader::{Found, Section, Source, duration};
 
 use postern_protocol::TrustDomain;

@@ -148,6 +148,10 @@ async fn keep(relay: &Relay, target: &Target, at: Timestamp) -> Result<Vec<Sessi
 
 /// Takes the revocation of a principal or device back. False: there was none.
 pub async fn restore(relay: &Relay, target: Target) -> Result<bool, Problem> {
+    if matches!(target, Target::Session(_)) {
+        let problem = Problem::new(Code::RequestInvalid).detail("a session that was revoked stays ended");
+        return Err(problem.advice(None, Some("Let the user sign in again.".to_owned())));
+    }
     if !relay.snapshot.load().revocations.has(&target) {
         return Ok(false);
     }

@@ -166,6 +166,10 @@ fn check_times(claims: &Claims, max_age: Duration, now: Timestamp) -> Result<(Ti
     if issued_at.max(begins) > now.plus(CLOCK_SKEW) {
         return Err(invalid("the token begins in the future: compare the clocks of provider and relay"));
     }
+    // A sign-in of tomorrow would count as fresh until then.
+    if claims.seconds("auth_time")?.is_some_and(|at| Timestamp::from_seconds(at) > now.plus(CLOCK_SKEW)) {
+        return Err(invalid("auth_time lies in the future: it counts seconds since 1970"));
+    }
     if expires.plus(CLOCK_SKEW) <= now {
         return Err(TokenFault::Stale("the token has ended".into()));
     }

@@ -253,7 +253,9 @@ fn happened(event: &Map<String, Value>, issued_at: Timestamp, now: Timestamp) ->
 fn effect(kind: Kind, event: &Map<String, Value>, subject: &Subject, at: Timestamp) -> Result<Effect, SignalFault> {
     let text = |name: &str| event.get(name).and_then(Value::as_str);
     if subject.foreign {
-        return Ok(Effect::Nothing("sub_id names somebody of another issuer"));
+        return Ok(Effect::Nothing(
+            "sub_id names somebody of another issuer, or a device by an id that is not Postern's",
+        ));
     }
     match kind {
         Kind::SessionRevoked => Ok(end(subject, at)),

@@ -105,7 +105,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     if std::fs::metadata(file).is_ok_and(|meta| meta.len() > MAX_POLICY_BYTES as u64) {
         return Err(fail(&"is larger than 4 MiB"));
     }
-    std::fs::read_to_string(file).map_err(|error| fail(&error))
+    config::text_of(file).map_err(|error| fail(&error))
 }
 
 /// The policy of this file for the apps of the configuration.

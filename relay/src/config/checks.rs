@@ -1,7 +1,7 @@
 //! The checks that open other files: policy, keys, certificates, directories.
 
 use super::fault::Fault;
-use super::load::Draft;
+use super::load::{Draft, text_of};
 use super::reader::{Found, Source};
 use super::{Config, TlsFiles};
 use crate::keys::{self, Keys};
@@ -126,7 +126,7 @@ fn policy(source: &Source, draft: &Draft, faults: &mut Vec<Fault>) -> Option<Arc
     let Found { value: path, span } = &draft.policy_file;
     let text = match std::fs::metadata(path) {
         Ok(meta) if meta.len() > MAX_POLICY_BYTES as u64 => Err("is larger than 4 MiB".to_owned()),
-        _ => std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}")),
+        _ => text_of(path).map_err(|error| format!("cannot be read: {error}")),
     };
     let text = match text {
         Ok(text) => text,

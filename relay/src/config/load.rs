@@ -10,8 +10,10 @@ use postern_protocol::AppName;
 use postern_protocol::control::AppKind;
 use postern_protocol::problem::printable;
 use postern_relay_core::app::{App, AppTable, InvalidApps};
+use postern_relay_core::limits::MAX_POLICY_BYTES;
 use postern_relay_core::principal::PrincipalKey;
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -74,8 +76,15 @@ pub fn outline(file: &Path, state_dir: Option<&Path>) -> Result<Outline, Vec<Fau
     })
 }
 
+/// The text of a file, but no more than could be a policy's, and a byte: a link may lead to what never ends.
+pub(crate) fn text_of(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn open(file: &Path) -> Result<Source, Vec<Fault>> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let text = text_of(file).map_err(|error| {
         let fix = "give the file with --config FILE, or make one: postern-relay init DIR";
         vec![Fault::of_file(file, format!("cannot be read: {error}"), fix)]
     })?;

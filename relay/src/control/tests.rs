@@ -138,6 +138,8 @@ async fn a_restored_user_signs_in_anew() {
     assert!(restore(&world.relay, target).await.unwrap());
     let fresh = world.idp.sign(&world.idp.claims("ada"));
     assert_eq!(world.renew(&mut device, &fresh).await.code(), Code::SessionRevoked, "the old session stays ended");
+    let ended = Target::Session(device.session.clone().unwrap());
+    assert_eq!(restore(&world.relay, ended).await.unwrap_err().code, Code::RequestInvalid);
     let reply = world.enrol(&device.enrolment(&world.idp.id_token("ada", &device))).await.ok();
     device.take(&reply);
     world.renew(&mut device, &fresh).await.ok();

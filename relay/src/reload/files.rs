@@ -1,6 +1,6 @@
 //! The watched files: a cheap look that tells whether one may have changed, and their texts.
 
-use crate::config::Config;
+use crate::config::{Config, text_of};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub(super) struct Texts(Vec<Option<String>>);
 
 impl Texts {
     pub(super) fn read(paths: &[PathBuf]) -> Self {
-        Self(paths.iter().map(|path| std::fs::read_to_string(path).ok()).collect())
+        Self(paths.iter().map(|path| text_of(path).ok()).collect())
     }
 
     /// Are they what `config` was loaded from?

@@ -194,6 +194,7 @@ fn a07_times_are_numbers_and_present() {
         json!({ "iat": future }),
         json!({ "exp": 1e300 }),
         json!({ "auth_time": "1" }),
+        json!({ "auth_time": NOW.seconds() + 61 }),
     ] {
         assert!(is_invalid(&id_with(&bad)), "{bad}");
     }

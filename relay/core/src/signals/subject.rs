@@ -16,7 +16,8 @@ pub struct Subject {
     pub device: Option<DeviceId>,
     /// A session or a device: which of them, the kind of event tells.
     pub opaque: Option<String>,
-    /// It names a user or session of another issuer than the provider: nobody here, whatever else it names.
+    /// It names a user or session of another issuer than the provider, or a device by another name than ours: nobody
+    /// here, whatever else it names.
     pub foreign: bool,
 }
 
@@ -42,7 +43,11 @@ impl Subject {
                         }
                         ("user" | "session", Some(Name::Issued(..))) => subject.foreign = true,
                         ("session", Some(Name::Opaque(id))) => subject.session = Some(id.to_owned()),
-                        ("device", Some(Name::Opaque(id))) => subject.device = id.parse().ok(),
+                        // Of a device of another's count no more than that it is not one of ours is known.
+                        ("device", name) => match name {
+                            Some(Name::Opaque(id)) if let Ok(id) = id.parse() => subject.device = Some(id),
+                            _ => subject.foreign = true,
+                        },
                         _ => {}
                     }
                 }

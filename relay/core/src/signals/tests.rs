@@ -121,6 +121,8 @@ fn a_subject_is_read_as_narrowly_as_it_is_understood() {
         json!({ "format": "complex", "device": opaque("mdm-17") }),
         json!({ "format": "complex", "user": foreign, "device": opaque(device().as_str()) }),
         json!({ "format": "complex", "session": foreign, "user": ada() }),
+        json!({ "format": "complex", "user": ada(), "device": opaque("mdm-17") }),
+        json!({ "format": "complex", "user": ada(), "device": { "format": "email", "email": "a@corp.example" } }),
         json!({ "format": "aliases", "identifiers": [ada()] }),
     ] {
         assert_eq!(sessions(nobody.clone()), (None, None, None), "{nobody}");
