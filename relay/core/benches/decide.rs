@@ -185,11 +185,7 @@ impl Times {
         let scaled = budget.mul_f64(pace.as_secs_f64() / YARDSTICK_THERE.as_secs_f64());
         let p99 = self.at(990);
         let word = |budget| if p99 <= budget { "within" } else { "OVER" };
-        format!(
-            "  (p99 {} {budget:?}; {} {scaled:?}, which is that at this machine's pace)",
-            word(budget),
-            word(scaled)
-        )
+        format!("  (p99 {} the budget of {budget:?}, {} the {scaled:?} it is at this pace)", word(budget), word(scaled))
     }
 }
 
