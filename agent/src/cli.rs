@@ -8,10 +8,9 @@ mod output;
 mod serve;
 mod why;
 
-use crate::client::Client;
-use crate::state_dir::StateDir;
 use clap::{Args, Parser, Subcommand};
 use output::{Output, Screen};
+use postern_client::{Client, place};
 use postern_protocol::{AppName, Problem};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -129,7 +128,7 @@ fn run(cli: Cli, output: &Output) -> Result<(), Problem> {
 async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
     let state_dir = match &cli.place.state_dir {
         Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-        None => StateDir::default_path()?,
+        None => place::default_path()?,
     };
     let config = cli.place.config.as_deref();
     match cli.command {
@@ -159,7 +158,7 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
 /// A client of the agent in `state_dir`, unless somebody else could have put a socket there.
 fn client(state_dir: &Path) -> Result<Client, Problem> {
     if state_dir.exists() {
-        StateDir::check(state_dir)?;
+        place::check(state_dir)?;
     }
     Ok(Client::new(state_dir))
 }

@@ -2,10 +2,9 @@
 //!
 //! A request's way through here: [`listeners`] accept it and check who asks, [`uplink`] tells the current
 //! connection and token, [`link`] carries it to the relay. [`engine`] keeps both of them fresh, by the pure
-//! decisions of `postern-agent-core`. [`local_api`] and its [`client`] are how the [`cli`] talks to the agent.
+//! decisions of `postern-agent-core`. [`local_api`] and its [`postern_client`] are how the [`cli`] talks to the agent.
 
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod denials;
 pub mod device_key;

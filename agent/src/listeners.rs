@@ -103,11 +103,11 @@ impl Follower {
         match entry.kind {
             AppKind::Http => {
                 let local = format!("http://{}.localhost:{}/", entry.name, self.http_port);
-                LocalApp { entry, local, problem: None }
+                LocalApp { entry, local, command: None, problem: None }
             }
             AppKind::Tcp => match self.port_of(&entry.name) {
-                Ok(port) => LocalApp { entry, local: format!("127.0.0.1:{port}"), problem: None },
-                Err(problem) => LocalApp { entry, local: String::new(), problem: Some(problem) },
+                Ok(port) => LocalApp { entry, local: format!("127.0.0.1:{port}"), command: None, problem: None },
+                Err(problem) => LocalApp { entry, local: String::new(), command: None, problem: Some(problem) },
             },
         }
     }

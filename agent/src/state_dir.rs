@@ -1,5 +1,6 @@
 //! The state directory: the user's alone, used by one agent at a time, its files replaced whole or not at all.
 
+use postern_client::place;
 use postern_protocol::{Code, Problem, local};
 use rustix::fs::OFlags;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -25,20 +26,11 @@ impl Drop for StateDir {
 }
 
 impl StateDir {
-    /// `$XDG_STATE_HOME/postern`, else `~/.local/state/postern`.
-    pub fn default_path() -> Result<PathBuf, Problem> {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        absolute("XDG_STATE_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-            .map(|base| base.join("postern"))
-            .ok_or_else(|| unusable("neither HOME nor XDG_STATE_HOME is an absolute path"))
-    }
-
     /// Makes the directory if it is absent, checks that it is the user's alone and takes its lock.
     pub fn open(path: &Path) -> Result<Self, Problem> {
         let failed = |error: io::Error| unusable(format!("{}: {error}", path.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        Self::check(path)?;
+        place::check(path)?;
         let path = path.canonicalize().map_err(failed)?;
         let lock = open_private(&path.join(LOCK_NAME), OpenOptions::new().write(true).create(true))
             .map_err(|error| unusable(format!("{LOCK_NAME}: {error}")))?;
@@ -49,25 +41,6 @@ impl StateDir {
             }
             Err(TryLockError::Error(error)) => Err(unusable(format!("{LOCK_NAME}: {error}"))),
         }
-    }
-
-    /// Is this a directory that only the user can read and write? Says what to do if not.
-    pub fn check(path: &Path) -> Result<(), Problem> {
-        let shown = path.display();
-        let meta = path.symlink_metadata().map_err(|error| unusable(format!("{shown}: {error}")))?;
-        if meta.is_symlink() {
-            return Err(unusable(format!("{shown} is a symbolic link; give the directory itself")));
-        }
-        if !meta.is_dir() {
-            return Err(unusable(format!("{shown} is not a directory")));
-        }
-        if meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err(unusable(format!("{shown} belongs to another user")));
-        }
-        if meta.mode() & 0o077 != 0 {
-            return Err(unusable(format!("others can use {shown}; run: chmod 700 {shown}")));
-        }
-        Ok(())
     }
 
     /// The directory, without symbolic links.

@@ -46,6 +46,7 @@ macro_rules! codes {
         $summary:literal; $fix:literal;)*) => {
         /// A stable error code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(ts_rs::TS))]
         pub enum Code {
             $(
                 #[doc = $summary]
@@ -245,6 +246,10 @@ codes! {
         "No browser could be opened"; "Run postern login with --no-browser and open the address yourself.";
     PortInUse 623 "port_in_use" 500 Device Later None;
         "A local port is taken by another program"; "Stop the other program or choose another port in the configuration.";
+    CaptivePortal 624 "captive_portal" 511 Network Later None;
+        "This network wants you to sign in to it first"; "Open any web page, sign in to the network, then try again.";
+    ClockWrong 625 "clock_wrong" 500 Device No None;
+        "This device's clock is wrong"; "Set the device's date and time, best automatically.";
 }
 
 impl std::fmt::Display for Code {

@@ -129,6 +129,7 @@ pub struct SessionResponse {
 
 /// A principal as shown to people. Identity is (issuer, subject) alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Principal {
     /// The provider.
     pub issuer: String,
@@ -147,6 +148,7 @@ pub struct Principal {
 
 /// The device's state as the agent saw it. Always self-asserted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Posture {
     /// `linux`, `macos`, `windows`.
     pub os: String,
@@ -173,6 +175,7 @@ pub struct Posture {
 /// What an app speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum AppKind {
     /// HTTP requests, each decided on its own.
     Http,
@@ -199,6 +202,7 @@ pub struct AppList {
 
 /// One app as the principal sees it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct AppEntry {
     /// Its name.
     pub name: AppName,

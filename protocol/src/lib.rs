@@ -13,6 +13,8 @@ pub mod local;
 pub mod problem;
 pub mod spiffe;
 pub mod time;
+#[cfg(test)]
+mod typescript;
 
 pub use code::{Code, Fault, Retry};
 pub use id::{AppName, DecisionId, DeviceId, SessionId};

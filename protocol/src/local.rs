@@ -1,6 +1,14 @@
 //! The local API: what CLI and desktop ask of the agent over its Unix socket. HTTP with JSON bodies;
 //! every failure is a [`Problem`](crate::Problem).
 
+mod activity;
+mod doctor;
+mod settings;
+
+pub use activity::{Activity, ActivityEntry, ActivityKind, AppTraffic};
+pub use doctor::{Check, CheckResult, Finding, LogLine, Logs};
+pub use settings::Settings;
+
 use crate::control::{AppEntry, Posture, Principal};
 use crate::id::{AppName, DecisionId, DeviceId, SessionId};
 use crate::problem::Problem;
@@ -13,6 +21,7 @@ pub const STATUS: &str = "/v1/status";
 /// `GET`: [`LocalApps`].
 pub const APPS: &str = "/v1/apps";
 /// `POST` [`LoginRequest`], answered by [`LoginEvent`]s as JSON lines until the last, `online` or `failed`.
+/// `DELETE`: ends a sign-in that waits for the person, which fails with `sign_in_cancelled`; 204, also where there is none.
 pub const LOGIN: &str = "/v1/login";
 /// `POST`, no body: signs out; answers [`SignedOut`].
 pub const LOGOUT: &str = "/v1/logout";
@@ -22,6 +31,17 @@ pub const CONNECT: &str = "/v1/connect";
 pub const DENIALS: &str = "/v1/denials";
 /// `GET`: [`LocalEvent`]s as JSON lines that never end.
 pub const EVENTS: &str = "/v1/events";
+/// `GET`: [`Activity`].
+pub const ACTIVITY: &str = "/v1/activity";
+/// `POST`, no body: [`Finding`]s as JSON lines, each as it is known.
+pub const DOCTOR: &str = "/v1/doctor";
+/// `GET`: [`Logs`].
+pub const LOGS: &str = "/v1/logs";
+/// `POST`, no body: examines as [`DOCTOR`] does and answers a document in JSON to give to an administrator: findings,
+/// status, settings and log, without secrets and without the person's name.
+pub const BUNDLE: &str = "/v1/bundle";
+/// `GET` and `PUT`: [`Settings`].
+pub const SETTINGS: &str = "/v1/settings";
 /// The `Upgrade` token of [`CONNECT`].
 pub const STREAM_UPGRADE: &str = "postern-stream";
 
@@ -31,6 +51,7 @@ pub const SOCKET_NAME: &str = "agent.sock";
 /// Where the agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum State {
     /// Nobody is signed in.
     SignedOut,
@@ -52,6 +73,7 @@ pub enum State {
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Status {
     /// Version of the agent.
     pub version: String,
@@ -72,6 +94,9 @@ pub struct Status {
     /// The session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionStatus>,
+    /// How the relay is reached, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Carrier>,
     /// The device's state as this agent reported it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posture: Option<Posture>,
@@ -80,9 +105,24 @@ pub struct Status {
     pub problem: Option<Problem>,
 }
 
+/// What carries the connection to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub enum Carrier {
+    /// QUIC over UDP.
+    Quic,
+    /// TLS over TCP, because UDP does not get through: slower.
+    Tcp,
+}
+
 /// The device in [`Status`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct DeviceStatus {
+    /// What the device calls itself.
+    #[serde(default)]
+    pub name: String,
     /// Its identifier, once enrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<DeviceId>,
@@ -100,16 +140,24 @@ pub struct DeviceStatus {
 
 /// The session in [`Status`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct SessionStatus {
     /// Its identifier.
     pub id: SessionId,
     /// When the current session token ends; it is renewed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_expires: Option<Timestamp>,
+    /// When the person last proved themself at the provider, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_in: Option<Timestamp>,
+    /// When the session ends unless the person signs in again; absent: it renews itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
 }
 
 /// `POST /v1/logout`: no secret of the session is left on this device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SignedOut {
     /// Where the agent stands.
     #[serde(flatten)]
@@ -121,6 +169,7 @@ pub struct SignedOut {
 
 /// Someone who could not be told of a sign-out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Untold {
     /// Who.
     pub who: Party,
@@ -136,6 +185,7 @@ pub struct Untold {
 /// Who knows of a session besides the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Party {
     /// The relay, which would take the session's last token until it ends.
     Relay,
@@ -145,6 +195,7 @@ pub enum Party {
 
 /// `GET /v1/apps`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct LocalApps {
     /// The apps, by name.
     pub apps: Vec<LocalApp>,
@@ -152,12 +203,16 @@ pub struct LocalApps {
 
 /// An app and where it is reached on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct LocalApp {
     /// What the relay says of it.
     #[serde(flatten)]
     pub entry: AppEntry,
     /// `http://app.localhost:port/`, or `127.0.0.1:port` of a `tcp` app.
     pub local: String,
+    /// A command line that reaches it, where its port is that of a well-known protocol: `ssh`, `psql`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Why that address does not work, where it does not: another program has the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -165,6 +220,7 @@ pub struct LocalApp {
 
 /// `POST /v1/login`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct LoginRequest {
     /// The relay's address as typed: `relay.example`, `relay.example:8443`, or an https URL. Absent: the one
     /// in the configuration or of the last sign-in.
@@ -179,11 +235,15 @@ pub struct LoginRequest {
     /// Keep secrets in memory only if there is no usable keyring.
     #[serde(default)]
     pub allow_memory_only: bool,
+    /// While a session lives: sign in again to prolong it. It stays the same session and nothing of it is dropped.
+    #[serde(default)]
+    pub renew: bool,
 }
 
 /// How to sign in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum LoginMethod {
     /// Authorization code with PKCE; the agent opens the system browser.
     #[default]
@@ -199,6 +259,7 @@ pub enum LoginMethod {
 /// A line of the answer to [`LOGIN`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum LoginEvent {
     /// Open this in a browser (already done unless asked not to).
     Authorize {
@@ -243,6 +304,7 @@ pub enum LoginEvent {
 
 /// `GET /v1/denials`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Denials {
     /// The last refusals, the newest first.
     pub denials: Vec<Denial>,
@@ -250,6 +312,7 @@ pub struct Denials {
 
 /// A refusal that the agent remembers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Denial {
     /// When, by the device's clock.
     pub at: Timestamp,
@@ -264,6 +327,7 @@ pub struct Denial {
 /// What a [`Denial`] refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum DenialKind {
     /// An HTTP request.
     Request,
@@ -278,6 +342,7 @@ pub enum DenialKind {
 /// A line of [`EVENTS`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum LocalEvent {
     /// The state changed; also sent first.
     Status {
@@ -316,5 +381,15 @@ pub enum LocalEvent {
     Resumed {
         /// The app they lead to.
         app: AppName,
+    },
+    /// Requests went through or were refused; at most four of these a second, each with at most 100 entries, newest first.
+    Activity {
+        /// What is new; some are left out where there are too many.
+        entries: Vec<ActivityEntry>,
+    },
+    /// How apps are used changed; at most one of these a second.
+    Traffic {
+        /// Those that changed.
+        apps: Vec<AppTraffic>,
     },
 }

@@ -9,6 +9,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// A refusal or failure. The only error that crosses a boundary between programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Problem {
     /// A URI that names the kind of problem: `urn:postern:error:<code>`.
     #[serde(rename = "type")]
@@ -38,6 +39,7 @@ pub struct Problem {
 
 /// The sign-in that a refusal asks for (RFC 9470 §3): a fresh one, or one of a certain strength, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct StepUp {
     /// Most seconds since the person proved themself: `max_age` of the next authorization request.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -21,7 +21,9 @@ const OWN: &str = "postern-";
 const EDGES: &[(&str, &[&str])] = &[
     ("postern-protocol", &[]),
     ("postern-agent-core", &["postern-protocol"]),
-    ("postern-agent", &["postern-agent-core", "postern-protocol"]),
+    ("postern-client", &["postern-protocol"]),
+    ("postern-agent", &["postern-agent-core", "postern-client", "postern-protocol"]),
+    ("postern-desktop", &["postern-client", "postern-protocol"]),
     ("postern-relay-core", &["postern-protocol"]),
     ("postern-relay", &["postern-relay-core", "postern-protocol"]),
     ("postern-demo-provider", &["postern-protocol"]),

@@ -1,6 +1,6 @@
 //! `postern connect APP`: an app's bytes on standard input and output.
 
-use crate::client::{AppConnection, Client};
+use postern_client::{AppConnection, Client};
 use postern_protocol::{AppName, Code, Problem};
 use std::io;
 use tokio::io::{AsyncWriteExt as _, copy, split, stdin, stdout};

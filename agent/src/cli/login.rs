@@ -2,8 +2,8 @@
 
 use super::output::{Output, Screen};
 use super::{Format, background, client};
-use crate::client::Client;
 use clap::Args;
+use postern_client::Client;
 use postern_protocol::local::{LoginEvent, LoginMethod, LoginRequest, Status};
 use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem, problem};
 use rustls::pki_types::CertificateDer;
@@ -47,6 +47,7 @@ pub(super) async fn run(
             (false, false) => LoginMethod::Browser,
         },
         allow_memory_only: args.memory_only,
+        renew: false,
     };
     background::ensure(state_dir, config, output).await?;
     let client = client(state_dir)?;

@@ -162,7 +162,7 @@ impl Screen {
         let width = |of: fn(&LocalApp) -> usize| apps.iter().map(of).max().unwrap_or(0).max(4);
         let (names, places) = (width(|app| app.entry.name.as_str().len()), width(|app| app.local.chars().count()));
         let mut text = String::new();
-        for LocalApp { entry, local, problem } in apps {
+        for LocalApp { entry, local, problem, .. } in apps {
             let kind = match entry.kind {
                 AppKind::Http => "http",
                 AppKind::Tcp => "tcp ",

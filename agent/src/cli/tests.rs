@@ -53,6 +53,7 @@ fn wrong_usage_is_refused() {
 
 fn status() -> Status {
     Status {
+        carrier: None,
         version: "0.1.0".into(),
         state: State::Online,
         relay: Some("https://relay.example/".parse().unwrap()),
@@ -65,6 +66,7 @@ fn status() -> Status {
             groups: vec!["eng".into(), "ops".into()],
         }),
         device: Some(DeviceStatus {
+            name: "laptop".into(),
             id: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
             key_thumbprint: "thumb".into(),
             key_storage: "keyring".into(),
@@ -72,6 +74,8 @@ fn status() -> Status {
             spiffe_id: None,
         }),
         session: Some(SessionStatus {
+            signed_in: None,
+            ends: None,
             id: "ffeeddccbbaa99887766554433221100".parse().unwrap(),
             token_expires: Some(Timestamp::from_seconds(100)),
         }),
@@ -121,7 +125,7 @@ fn app(name: &str, kind: AppKind, local: &str, description: &str) -> LocalApp {
         fix: None,
         step_up: None,
     };
-    LocalApp { entry, local: local.into(), problem: None }
+    LocalApp { entry, local: local.into(), command: None, problem: None }
 }
 
 #[test]

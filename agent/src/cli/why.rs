@@ -1,8 +1,8 @@
 //! `postern why [ID]`: why the last request, or the one with this decision, was refused.
 
 use super::Format;
-use crate::client::Client;
 use clap::Args;
+use postern_client::Client;
 use postern_protocol::local::Denial;
 use postern_protocol::{Code, Problem};
 

@@ -121,5 +121,11 @@ impl Driver {
 
 /// What the agent asks of itself where nobody asks it.
 pub(super) fn unasked() -> LoginRequest {
-    LoginRequest { address: None, ca_pem: None, method: LoginMethod::ServiceAccount, allow_memory_only: false }
+    LoginRequest {
+        address: None,
+        ca_pem: None,
+        method: LoginMethod::ServiceAccount,
+        allow_memory_only: false,
+        renew: false,
+    }
 }

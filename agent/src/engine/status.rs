@@ -14,6 +14,7 @@ pub(super) fn signed_out() -> Status {
         principal: None,
         device: None,
         session: None,
+        carrier: None,
         posture: None,
         problem: None,
     }
@@ -35,6 +36,7 @@ impl Driver {
                 status.principal = held.principal.clone().map(presentable);
                 let certificate = held.certificate.as_deref();
                 status.device = Some(DeviceStatus {
+                    name: String::new(),
                     id: certificate.map(|certificate| certificate.spiffe_id.device.clone()),
                     key_thumbprint: held.device.key.thumbprint(),
                     key_storage: held.device.storage.to_owned(),
@@ -43,10 +45,12 @@ impl Driver {
                 });
                 let token_expires = self.granted.as_ref().map(|granted| granted.expires);
                 status.posture = self.posture.clone();
-                status.session = held.session.clone().map(|id| SessionStatus { id, token_expires });
+                status.session =
+                    held.session.clone().map(|id| SessionStatus { id, token_expires, signed_in: None, ends: None });
             }
             None => {
                 status.device = self.service_key.clone().map(|key_thumbprint| DeviceStatus {
+                    name: String::new(),
                     id: None,
                     key_thumbprint,
                     key_storage: "file".to_owned(),

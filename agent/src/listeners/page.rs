@@ -57,7 +57,7 @@ pub(super) fn index(apps: &[LocalApp], trouble: Option<&Problem>) -> Response<Bo
     response
 }
 
-fn list_item(list: &mut String, LocalApp { entry, local, problem }: &LocalApp) {
+fn list_item(list: &mut String, LocalApp { entry, local, problem, .. }: &LocalApp) {
     let (name, local) = (text(entry.name.as_str()), text(local));
     let _ = match entry.kind {
         AppKind::Http => write!(list, "<li><a href=\"{local}\"><strong>{name}</strong></a>"),
@@ -182,7 +182,8 @@ mod tests {
             fix: Some(HOSTILE.into()),
             step_up: None,
         };
-        let app = LocalApp { entry, local: "http://wiki.localhost:1/".into(), problem: Some(told.clone()) };
+        let app =
+            LocalApp { entry, local: "http://wiki.localhost:1/".into(), command: None, problem: Some(told.clone()) };
         no_markup_of_others(&html(index(&[app], Some(&told))).await);
         no_markup_of_others(&html(ask("http://wiki.localhost:1/\"><script>", &Place::Index)).await);
     }

@@ -1,12 +1,12 @@
 //! The local API over a real socket, called by the real client, in front of a mock relay.
 
 use super::*;
-use crate::client::{AppConnection, Client};
 use crate::config::Config;
 use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
 use crate::peer::Uid;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
+use postern_client::{AppConnection, Client};
 use postern_protocol::Timestamp;
 use postern_protocol::control::AppKind;
 use postern_protocol::local::{DenialKind, State as AgentState};

@@ -29,7 +29,7 @@ impl Local {
     async fn serve_for(user: Uid, access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let wiki = LocalApp { entry: entry("wiki", AppKind::Http), local: String::new(), problem: None };
+        let wiki = LocalApp { entry: entry("wiki", AppKind::Http), local: String::new(), command: None, problem: None };
         let apps = watch::channel(Arc::from([wiki])).1;
         tokio::spawn(serve(listener, user, Arc::new(Site { port: address.port(), access, apps })));
         Self { address }

@@ -1,17 +1,18 @@
-//! Calls to the agent that runs with a state directory.
+//! Calls to the agent that runs with a state directory: the CLI's and the desktop's one way to it.
 
-use crate::link::{Body, full, read_body};
-use crate::peer::Uid;
+pub mod place;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use postern_protocol::local::{
-    self, Denials, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE, SignedOut, Status,
+    self, Activity, Denials, Finding, LocalApps, LocalEvent, LoginEvent, LoginRequest, Logs, STREAM_UPGRADE, Settings,
+    SignedOut, Status,
 };
 use postern_protocol::{AppName, Code, Problem};
 use serde::de::DeserializeOwned;
@@ -73,6 +74,44 @@ impl Client {
         Ok(Lines::of(self.call(build(request, body)?).await?.into_body()))
     }
 
+    /// Ends a sign-in that waits for the person.
+    pub async fn cancel_login(&self) -> Result<(), Problem> {
+        self.call(build(request_to(Method::DELETE, local::LOGIN), Bytes::new())?).await.map(|_| ())
+    }
+
+    /// What went through lately, the newest first.
+    pub async fn activity(&self) -> Result<Activity, Problem> {
+        self.fetch(Method::GET, local::ACTIVITY).await
+    }
+
+    /// Examines agent and network; the findings follow as they are made.
+    pub async fn doctor(&self) -> Result<Lines<Finding>, Problem> {
+        Ok(Lines::of(self.call(build(request_to(Method::POST, local::DOCTOR), Bytes::new())?).await?.into_body()))
+    }
+
+    /// The agent's log, the oldest line first.
+    pub async fn logs(&self) -> Result<Logs, Problem> {
+        self.fetch(Method::GET, local::LOGS).await
+    }
+
+    /// A document in JSON for an administrator, without secrets.
+    pub async fn bundle(&self) -> Result<Bytes, Problem> {
+        let response = self.call(build(request_to(Method::POST, local::BUNDLE), Bytes::new())?).await?;
+        read_body(response.into_body()).await
+    }
+
+    /// What may be set.
+    pub async fn settings(&self) -> Result<Settings, Problem> {
+        self.fetch(Method::GET, local::SETTINGS).await
+    }
+
+    /// Sets it; answers what it is now.
+    pub async fn set_settings(&self, settings: &Settings) -> Result<Settings, Problem> {
+        let body = serde_json::to_vec(settings).map_err(|error| internal(error.to_string()))?;
+        let request = request_to(Method::PUT, local::SETTINGS).header(CONTENT_TYPE, "application/json");
+        parse(&read_body(self.call(build(request, body)?).await?.into_body()).await?)
+    }
+
     /// What happens from now on, the state first.
     pub async fn events(&self) -> Result<Lines<LocalEvent>, Problem> {
         Ok(Lines::of(self.call(build(request_to(Method::GET, local::EVENTS), Bytes::new())?).await?.into_body()))
@@ -106,11 +145,11 @@ impl Client {
 
     async fn fetch<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Problem> {
         let response = self.call(build(request_to(method, path), Bytes::new())?).await?;
-        parse(&read_body(response.into_body(), MAX_ANSWER).await?)
+        parse(&read_body(response.into_body()).await?)
     }
 
     /// Sends one request; a refusal is an `Err`.
-    async fn call(&self, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
+    async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
         let stream = self.reach().await?;
         let broken = |error: hyper::Error| internal(format!("the agent broke off: {error}"));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -119,7 +158,7 @@ impl Client {
         if !response.status().is_client_error() && !response.status().is_server_error() {
             return Ok(response);
         }
-        Err(parse::<Problem>(&read_body(response.into_body(), MAX_ANSWER).await?).unwrap_or_else(|problem| problem))
+        Err(parse::<Problem>(&read_body(response.into_body()).await?).unwrap_or_else(|problem| problem))
     }
 
     async fn reach(&self) -> Result<UnixStream, Problem> {
@@ -132,8 +171,18 @@ impl Client {
             }
         })?;
         // An agent of another user would be shown this user's addresses and sign-ins.
-        Uid::own().check_unix(&stream)?;
+        check_owner(&stream)?;
         Ok(stream)
+    }
+}
+
+fn check_owner(stream: &UnixStream) -> Result<(), Problem> {
+    let own = rustix::process::geteuid().as_raw();
+    let refused = |detail: String| Err(Problem::new(Code::PeerRefused).detail(detail));
+    match stream.peer_cred() {
+        Ok(agent) if agent.uid() == own => Ok(()),
+        Ok(agent) => refused(format!("the agent belongs to user {}, not to user {own}", agent.uid())),
+        Err(error) => refused(error.to_string()),
     }
 }
 
@@ -173,8 +222,15 @@ fn request_to(method: Method, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path).header(HOST, "agent")
 }
 
-fn build(request: http::request::Builder, body: impl Into<Bytes>) -> Result<Request<Body>, Problem> {
-    request.body(full(body)).map_err(|error| internal(error.to_string()))
+fn build(request: http::request::Builder, body: impl Into<Bytes>) -> Result<Request<Full<Bytes>>, Problem> {
+    request.body(Full::new(body.into())).map_err(|error| internal(error.to_string()))
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, Problem> {
+    match Limited::new(body, MAX_ANSWER).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => Err(internal(format!("the agent broke off: {error}"))),
+    }
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
