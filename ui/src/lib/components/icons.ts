@@ -1,0 +1,36 @@
+// The icons: strokes on a grid of 24. Decoration beside words, never instead of them.
+
+export const ICONS = {
+  home: "M4 11.5 12 5l8 6.5M6 10v9h12v-9M10 19v-5a2 2 0 0 1 4 0v5",
+  session: "M12 4a8 8 0 1 0 8 8M12 8v4l3 2M16 3.500l4 .5-.5 4",
+  device: "M5 6h14v9H5zM3 19h18",
+  activity: "M4 7h2M4 12h2M4 17h2M10 7h10M10 12h10M10 17h10",
+  diagnostics: "M3 13h4l2-6 4 11 3-8 1.500 3H21",
+  settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.800v4.400M9 14.800v4.400",
+  you: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.500 20a7.500 7.500 0 0 1 15 0",
+  relay: "M5 20V9h3V6h3v3h2V6h3v3h3v11zM10 20v-4a2 2 0 0 1 4 0v4",
+  app: "M5 5h6v6H5zM13 5h6v6h-6zM5 13h6v6H5zM13 13h6v6h-6z",
+  web: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM4 12h16M12 4c5 5 5 11 0 16M12 4c-5 5-5 11 0 16",
+  terminal: "M4 5h16v14H4zM7.500 9.500 10 12l-2.500 2.500M12 15h4.500",
+  check: "M5 12.500 10 17l9-10",
+  cross: "M6.500 6.500l11 11M17.500 6.500l-11 11",
+  dash: "M6 12h12",
+  dots: "M6 12h.01M12 12h.01M18 12h.01",
+  warning: "M12 4 3 19.500h18zM12 10v4.500M12 17h.01",
+  info: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 11v5M12 8h.01",
+  blocked: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM6.500 6.500l11 11",
+  question: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM9.800 9.800a2.200 2.200 0 1 1 3.200 2c-.700.400-1 .800-1 1.600M12 16h.01",
+  turning: "M12 4a8 8 0 0 1 8 8",
+  copy: "M9 9h10v11H9zM15 6V4H5v11h1.500",
+  open: "M14 5h5v5M19 5l-8 8M17 14v5H5V7h5",
+  star: "m12 4.500 2.300 4.800 5.200.700-3.800 3.600.900 5.200L12 16.300 7.400 18.800l.900-5.200L4.500 10l5.200-.700z",
+  search: "M10.500 4.500a6 6 0 1 0 0 12 6 6 0 0 0 0-12zM15 15l4.500 4.500",
+  down: "m6 9.500 6 6 6-6",
+  pause: "M9 6v12M15 6v12",
+  scissors: "M7 5.500a2 2 0 1 0 0 4 2 2 0 0 0 0-4zM7 14.500a2 2 0 1 0 0 4 2 2 0 0 0 0-4zM8.800 8.700 20 16M8.800 15.300 20 8",
+  key: "M8 11a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 12.500 19 4.500M15.500 8l3 3",
+  plus: "M12 5v14M5 12h14",
+  out: "M14 5h5v14h-5M4 12h10M10.500 8 14 12l-3.500 4",
+} as const;
+
+export type IconName = keyof typeof ICONS;

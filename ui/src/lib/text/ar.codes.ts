@@ -1,0 +1,1 @@
+import type { CodeTexts } from "./languages"; export const codesAr: CodeTexts = {};

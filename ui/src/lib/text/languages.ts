@@ -1,0 +1,39 @@
+// The languages there are, and which of them to use.
+
+import type { LanguageChoice } from "$lib/agent/desktop";
+import type { Code } from "$lib/agent/protocol";
+import { ar } from "./ar";
+import { codesAr } from "./ar.codes";
+import type { Catalogue } from "./catalogue";
+import { de } from "./de";
+import { codesDe } from "./de.codes";
+import { en } from "./en";
+import { codesEn } from "./en.codes";
+
+export type Language = Exclude<LanguageChoice, "system">;
+
+/** Title and advice for codes, where the language has them; else the agent's own (English) words are shown. */
+export type CodeTexts = Partial<Record<Code, { title: string; fix: string }>>;
+
+export interface LanguageTexts {
+  catalogue: Catalogue;
+  codes: CodeTexts;
+  dir: "ltr" | "rtl";
+  /** As the language calls itself. */
+  name: string;
+}
+
+export const LANGUAGES: Record<Language, LanguageTexts> = {
+  en: { catalogue: en, codes: codesEn, dir: "ltr", name: "English" },
+  de: { catalogue: de, codes: codesDe, dir: "ltr", name: "Deutsch" },
+  ar: { catalogue: ar, codes: codesAr, dir: "rtl", name: "العربية" },
+};
+
+export function chooseLanguage(choice: LanguageChoice, wanted: readonly string[]): Language {
+  if (choice !== "system") return choice;
+  for (const tag of wanted) {
+    const primary = tag.toLowerCase().split("-")[0];
+    if (primary === "en" || primary === "de" || primary === "ar") return primary;
+  }
+  return "en";
+}

@@ -1,0 +1,2 @@
+// Before each file of component tests.
+export {};

@@ -1,0 +1,4 @@
+// Read by the Svelte compiler, its checker and editors.
+import { vitePreprocess } from "@sveltejs/vite-plugin-svelte";
+
+export default { preprocess: vitePreprocess(), compilerOptions: { runes: true } };
