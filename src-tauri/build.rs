@@ -1,10 +1,37 @@
 //! Builds in the pages and the list of commands that they may call.
 
-fn main() {
-    let pages = std::path::Path::new("../ui/dist/index.html");
+use std::path::Path;
+use tauri_build::{AppManifest, Attributes};
+
+/// All of `src/commands.rs`.
+const COMMANDS: &[&str] = &[
+    "subscribe",
+    "start_agent",
+    "install_agent",
+    "uninstall_agent",
+    "add_organisation",
+    "remove_organisation",
+    "login",
+    "reopen_sign_in",
+    "cancel_login",
+    "logout",
+    "open_app",
+    "activity",
+    "doctor",
+    "logs",
+    "save_bundle",
+    "agent_settings",
+    "set_agent_settings",
+    "set_preferences",
+    "copy",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pages = Path::new("../ui/dist/index.html");
     println!("cargo:rerun-if-changed={}", pages.display());
     if !pages.exists() {
-        println!("cargo:warning=the desktop's pages are not built: run `npm ci && npm run build` in ui/");
+        return Err("the window's pages are not built yet; run: cargo xtask ui".into());
     }
-    tauri_build::build();
+    tauri_build::try_build(Attributes::new().app_manifest(AppManifest::new().commands(COMMANDS)))?;
+    Ok(())
 }
