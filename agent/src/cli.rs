@@ -6,6 +6,7 @@ mod log;
 mod login;
 mod output;
 mod serve;
+mod service;
 mod why;
 
 use clap::{Args, Parser, Subcommand};
@@ -69,8 +70,16 @@ enum AgentCommand {
         #[arg(long, hide = true)]
         detached: bool,
     },
+    /// Start the agent in the background, if none runs
+    Start,
     /// Stop the agent that runs in the background
     Stop,
+    /// Have the agent start whenever you sign in to this machine, and start it now
+    Install,
+    /// Stop the agent that was installed, and no longer start it
+    Uninstall,
+    /// Show whether an agent runs here, and whether it starts by itself
+    Status(Format),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -106,6 +115,7 @@ impl Command {
             Self::Login(login) => login.format.json,
             Self::Why(why) => why.format.json,
             Self::Status(format) | Self::Apps(format) | Self::Logout(format) => format.json,
+            Self::Agent(AgentCommand::Status(format)) => format.json,
             Self::Connect { .. } | Self::Agent(_) => false,
         }
     }
@@ -151,6 +161,13 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
             output.signed_out(&signed_out)
         }
         Command::Agent(AgentCommand::Run { detached }) => serve::run(&state_dir, config, detached).await,
+        Command::Agent(AgentCommand::Start) => background::ensure_told(&state_dir, config, output).await,
+        Command::Agent(AgentCommand::Install) => service::install(&state_dir, config, output).await,
+        Command::Agent(AgentCommand::Uninstall) => service::uninstall(&state_dir, config, output).await,
+        Command::Agent(AgentCommand::Status(_)) => {
+            let state = service::state(&state_dir, config).await?;
+            output.data(&state, |screen: &Screen| screen.service(&state))
+        }
         Command::Agent(AgentCommand::Stop) => background::stop(&state_dir, output).await,
     }
 }

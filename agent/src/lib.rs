@@ -21,7 +21,9 @@ mod mock_relay;
 pub mod oidc;
 pub mod peer;
 pub mod posture;
+pub mod recent_log;
 pub mod secrets;
+mod service;
 pub mod state_dir;
 #[cfg(test)]
 mod testing;

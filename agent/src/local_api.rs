@@ -7,6 +7,7 @@ pub use socket::LocalSocket;
 
 use crate::engine::Engine;
 use crate::listeners::Listeners;
+use crate::recent_log::RecentLog;
 use crate::uplink::Access;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -41,13 +42,19 @@ pub struct LocalApi {
     listeners: Listeners,
     access: Access,
     ends: StreamEnds,
+    log: RecentLog,
     stop: CancellationToken,
 }
 
 impl LocalApi {
     /// For this agent. Once `stop` is cancelled, streams of events end and no call is taken any more.
     pub fn new(engine: Engine, listeners: Listeners, access: Access, stop: CancellationToken) -> Self {
-        Self { engine, listeners, access, ends: StreamEnds::default(), stop }
+        Self { engine, listeners, access, ends: StreamEnds::default(), log: RecentLog::default(), stop }
+    }
+
+    /// With the log to show.
+    pub fn with_log(self, log: RecentLog) -> Self {
+        Self { log, ..self }
     }
 
     /// The list of apps follows right after a sign-in; who was told `online` may ask for an app at once.
@@ -75,6 +82,7 @@ fn router(api: Arc<LocalApi>) -> Router {
         .route(local::LOGOUT, post(logout))
         .route(local::DENIALS, get(denials))
         .route(local::EVENTS, get(events))
+        .route(local::LOGS, get(logs))
         .route(&format!("{}/{{app}}", local::CONNECT), post(connect))
         .route(&format!("{}/{{app}}/{{stream}}", local::CONNECT), get(stream_end))
         .fallback(|| async { Refusal::from(Code::NotFound) })
@@ -129,6 +137,10 @@ async fn logout(State(api): Api) -> Result<Response, Refusal> {
 
 async fn denials(State(api): Api) -> Response {
     json(&Denials { denials: api.access.uplink().denials().newest_first() })
+}
+
+async fn logs(State(api): Api) -> Response {
+    json(&api.log.lines())
 }
 
 async fn events(State(api): Api) -> Response {

@@ -107,6 +107,12 @@ fn the_agent_says_when_it_is_ready_and_ends_in_order() {
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("code: agent_running"), "{}", stderr(&second));
 
+    let mut api = UnixStream::connect(&socket).unwrap();
+    api.write_all(b"GET /v1/logs HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").unwrap();
+    let mut logs = String::new();
+    api.read_to_string(&mut logs).unwrap();
+    assert!(logs.contains("the agent is ready state_dir="), "{logs}");
+
     assert!(postern(dir.path(), &["agent", "stop"]).status.success());
     assert!(agent.process.wait().unwrap().success());
     assert!(!socket.exists());

@@ -225,7 +225,7 @@ codes! {
     DiscoveryInvalid 612 "discovery_invalid" 502 Admin No None;
         "The address does not answer as a Postern relay does"; "Check the address with your administrator.";
     AgentNotRunning 613 "agent_not_running" 503 Device No None;
-        "The agent is not running"; "Run: postern login ADDRESS, or: postern agent run";
+        "The agent is not running"; "Run: postern login ADDRESS, or: postern agent start";
     AgentRunning 614 "agent_running" 503 Device No None;
         "An agent already runs with this state directory"; "Use it, stop it, or choose another --state-dir.";
     PeerRefused 615 "peer_refused" 403 Caller No None;
@@ -250,6 +250,8 @@ codes! {
         "This network wants you to sign in to it first"; "Open any web page, sign in to the network, then try again.";
     ClockWrong 625 "clock_wrong" 500 Device No None;
         "This device's clock is wrong"; "Set the device's date and time, best automatically.";
+    ServiceFailed 626 "service_failed" 500 Device No None;
+        "The background service could not be set up or used"; "Correct what the detail says, or do without it: postern agent start";
 }
 
 impl std::fmt::Display for Code {

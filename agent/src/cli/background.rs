@@ -1,7 +1,9 @@
-//! An agent in the background: started by `postern login`, it outlives the terminal and logs to a file.
+//! An agent in the background: started by `postern login` or `postern agent start`, it outlives the terminal and logs to a file.
 
 use super::client;
 use super::output::Output;
+use super::service;
+use crate::service::Service;
 use crate::state_dir::StateDir;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
@@ -12,7 +14,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 const LOG: &str = "agent.log";
@@ -25,6 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The directory's lock is free when the agent has ended, whoever waits for its process.
 const STOP_POLL: Duration = Duration::from_millis(50);
+/// A service that has not answered by then is looked at: it may have ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How much of a failed agent's log is shown.
 const SHOWN_LINES: usize = 10;
 const SHOWN_BYTES: u64 = 8 * 1024;
@@ -37,24 +41,63 @@ enum Started {
     Failed { problem: Box<Problem> },
 }
 
-/// Starts an agent if none runs with this state directory.
-pub(super) async fn ensure(state_dir: &Path, config: Option<&Path>, output: &Output) -> Result<(), Problem> {
+/// Starts an agent if none runs with this state directory. `true`: there was none.
+pub(super) async fn ensure(state_dir: &Path, config: Option<&Path>, output: &Output) -> Result<bool, Problem> {
     match client(state_dir)?.status().await {
         Err(problem) if problem.code == Code::AgentNotRunning => {}
-        other => return other.map(|_| ()),
+        other => return other.map(|_| false),
     }
-    match start(state_dir, config).await {
+    match launch(state_dir, config).await {
         Ok(()) => {
             output.progress("The agent runs in the background.");
-            Ok(())
+            Ok(true)
         }
         // Another login was faster.
-        Err(problem) if problem.code == Code::AgentRunning => client(state_dir)?.status().await.map(|_| ()),
+        Err(problem) if problem.code == Code::AgentRunning => client(state_dir)?.status().await.map(|_| false),
         Err(problem) => Err(problem),
     }
 }
 
-async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
+/// The same as a command of its own.
+pub(super) async fn ensure_told(state_dir: &Path, config: Option<&Path>, output: &Output) -> Result<(), Problem> {
+    if !ensure(state_dir, config, output).await? {
+        output.progress("The agent runs already.");
+    }
+    Ok(())
+}
+
+/// Starts it through the service if there is one, else as a program of its own.
+async fn launch(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
+    match service::installed(state_dir, config).await {
+        Some(service) => start_service(&service, state_dir).await,
+        None => start(state_dir, config).await,
+    }
+}
+
+/// Has the service manager start the agent, and waits until it answers.
+pub(super) async fn start_service(service: &Service, state_dir: &Path) -> Result<(), Problem> {
+    service.start().await?;
+    let client = client(state_dir)?;
+    let begun = Instant::now();
+    let mut looked = begun;
+    loop {
+        match client.status().await {
+            Err(problem) if problem.code == Code::AgentNotRunning => {}
+            other => return other.map(|_| ()),
+        }
+        let ended = looked.elapsed() > LOOK_AGAIN && {
+            looked = Instant::now();
+            service.process().await.is_none()
+        };
+        if ended || begun.elapsed() > START_LIMIT {
+            return Err(Problem::new(Code::AgentNotRunning).detail(last_words(&state_dir.join(LOG))));
+        }
+        tokio::time::sleep(STOP_POLL).await;
+    }
+}
+
+/// Starts it as a program of its own.
+pub(super) async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
     let failed = |error: io::Error| Problem::new(Code::AgentNotRunning).detail(format!("cannot start it: {error}"));
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["agent", "run", "--detached"]).arg("--state-dir").arg(state_dir);
@@ -79,6 +122,12 @@ async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> {
 
 /// Asks the agent to end and waits until another could start.
 pub(super) async fn stop(state_dir: &Path, output: &Output) -> Result<(), Problem> {
+    end(state_dir).await?;
+    output.progress("The agent has stopped. To start it again: postern agent start");
+    Ok(())
+}
+
+pub(super) async fn end(state_dir: &Path) -> Result<(), Problem> {
     let failed = |error: io::Error| Problem::new(Code::Internal).detail(format!("cannot stop the agent: {error}"));
     let process = client(state_dir)?.process().await?;
     let agent = Pid::from_raw(process).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
@@ -88,9 +137,7 @@ pub(super) async fn stop(state_dir: &Path, output: &Output) -> Result<(), Proble
             tokio::time::sleep(STOP_POLL).await;
         }
     };
-    tokio::time::timeout(STOP_LIMIT, gone).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
-    output.progress("The agent has stopped. To start it again: postern agent run");
-    Ok(())
+    tokio::time::timeout(STOP_LIMIT, gone).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))
 }
 
 /// The end of a log, on one line: a problem's detail has no more.

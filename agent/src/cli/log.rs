@@ -1,18 +1,22 @@
 //! The agent's log: lines on standard error that no logged text can forge.
 
 use super::background::LogFile;
+use crate::recent_log::RecentLog;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How much is logged: `error`, `warn`, `info` (default), `debug` or `trace`.
 const VARIABLE: &str = "POSTERN_LOG";
 
-/// Starts logging, to a `file` that is renewed when it is full, if there is one. Other crates' finer levels stay off: they may show headers and tokens.
-pub(super) fn start(file: Option<LogFile>) -> Result<(), Problem> {
+/// Starts logging, to a `file` that is renewed when it is full, if there is one, and to memory. Other crates' finer levels
+/// stay off: they may show headers and tokens.
+pub(super) fn start(file: Option<LogFile>, recent: RecentLog) -> Result<(), Problem> {
     let level = match std::env::var(VARIABLE) {
         Ok(level) => level.parse::<tracing::level_filters::LevelFilter>().map_err(|_| {
             let detail = format!("{VARIABLE} must be error, warn, info, debug or trace");
@@ -21,10 +25,9 @@ pub(super) fn start(file: Option<LogFile>) -> Result<(), Problem> {
         Err(_) => tracing::level_filters::LevelFilter::INFO,
     };
     let filter = EnvFilter::new(format!("warn,postern_agent={level},postern_agent_core={level}"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(OneLine { file, lines: AtomicU64::new(0) });
+    let lines = OneLine { file, lines: AtomicU64::new(0) };
+    let written = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(lines);
+    let subscriber = tracing_subscriber::registry().with(filter).with(written).with(recent);
     // Fails only if there is a log already.
     let _ = subscriber.try_init();
     Ok(())

@@ -79,7 +79,7 @@ async fn sign_in(client: &Client, request: &LoginRequest, output: &Output) -> Re
                 output.line(&user_code)?;
                 output.progress(&format!("Open this address on any device and enter the code, before {expires}."));
             }
-            LoginEvent::SignedIn => output.progress("Signed in."),
+            LoginEvent::SignedIn => output.progress("Signed in at the provider."),
             LoginEvent::KeyReady { storage } => output.progress(&format!("Device key ready, kept in: {storage}.")),
             LoginEvent::Enrolled { device } => output.progress(&format!("Device certificate issued: {device}.")),
             LoginEvent::Online { status } => return Ok(*status),

@@ -241,7 +241,7 @@ const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
 
-fn table(rows: &[(&str, String)]) -> String {
+pub(super) fn table(rows: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in rows {
         let _ = writeln!(text, "{name:<15} {value}");

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::listeners::Listeners;
 use crate::local_api::{LocalApi, LocalSocket};
+use crate::recent_log::RecentLog;
 use crate::state_dir::StateDir;
 use crate::uplink::{Access, Uplink};
 use postern_protocol::{Code, Problem};
@@ -59,7 +60,8 @@ struct Agent {
 
 async fn start(state_dir: &Path, config: Option<&Path>, detached: bool) -> Result<Agent, Problem> {
     let state = Arc::new(StateDir::open(state_dir)?);
-    log::start(if detached { Some(background::detach(&state)?) } else { None })?;
+    let recent = RecentLog::default();
+    log::start(if detached { Some(background::detach(&state)?) } else { None }, recent.clone())?;
     let config = Config::load(config, state_dir)?;
     let socket = LocalSocket::bind(&state)?;
     let uplink = Uplink::new();
@@ -69,7 +71,7 @@ async fn start(state_dir: &Path, config: Option<&Path>, detached: bool) -> Resul
     let listeners = Listeners::open(state.clone(), &ports, access.clone())?;
     let http_port = listeners.http_port();
     let stop = CancellationToken::new();
-    let api = LocalApi::new(engine.clone(), listeners, access, stop.clone());
+    let api = LocalApi::new(engine.clone(), listeners, access, stop.clone()).with_log(recent);
     Ok(Agent { state, uplink, engine, api, socket, http_port, stop })
 }
 

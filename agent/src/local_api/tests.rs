@@ -20,6 +20,7 @@ struct Running {
     dir: TempDir,
     client: Client,
     uplink: Arc<Uplink>,
+    log: RecentLog,
     stop: CancellationToken,
 }
 
@@ -38,8 +39,10 @@ impl Running {
         let access = access(uplink.clone());
         let listeners = Listeners::open(state, &config, access.clone()).unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(LocalApi::new(resting, listeners, access, stop.clone()).serve(socket));
-        Self { client: Client::new(dir.path()), dir, uplink, stop }
+        let log = RecentLog::default();
+        let api = LocalApi::new(resting, listeners, access, stop.clone()).with_log(log.clone());
+        tokio::spawn(api.serve(socket));
+        Self { client: Client::new(dir.path()), dir, uplink, log, stop }
     }
 
     /// The status line and the body of the answer to a raw request.
@@ -72,6 +75,17 @@ async fn status_and_apps_are_told() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+#[tokio::test]
+async fn the_log_is_told() {
+    let agent = Running::start(Uplink::new()).await;
+    assert!(agent.client.logs().await.unwrap().lines.is_empty());
+    let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), agent.log.clone());
+    tracing::subscriber::with_default(subscriber, || tracing::warn!(app = %db(), "asked"));
+    let lines = agent.client.logs().await.unwrap().lines;
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].level == "warn" && lines[0].text.ends_with("asked app=db"), "{lines:?}");
+}
+
 /// A15: another user's call. The agent expects a user who is not the one that calls.
 #[tokio::test]
 async fn a15_another_user_is_refused_by_peer_credential() {
@@ -97,6 +111,8 @@ async fn every_bad_call_gets_a_problem() {
         (get("/v1/nothing"), Code::NotFound),
         (get("/v1/login"), Code::MethodNotAllowed),
         (post("/v1/status", ""), Code::MethodNotAllowed),
+        (post("/v1/logs", ""), Code::MethodNotAllowed),
+        (get("/v1/logs/x"), Code::NotFound),
         (post("/v1/login", ""), Code::RequestInvalid),
         (post("/v1/login", "[]"), Code::RequestInvalid),
         (post("/v1/login", "{} trailing"), Code::RequestInvalid),

@@ -1,5 +1,6 @@
 //! Opens the system browser: the address is one argument of one program, never a word of a shell.
 
+use crate::service::IN_SERVICE;
 use postern_protocol::{Code, Problem};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,10 +17,24 @@ const PROGRAM: (&str, &[&str]) = ("open", &[]);
 #[cfg(windows)]
 const PROGRAM: (&str, &[&str]) = ("rundll32.exe", &["url.dll,FileProtocolHandler"]);
 
+/// Out of the agent's unit: a browser cannot do with the confinement that its service has, and outlives it.
+#[cfg(target_os = "linux")]
+const OUTSIDE: (&str, &[&str]) = ("systemd-run", &["--user", "--quiet", "--collect", "--wait", "--", "xdg-open"]);
+
 /// Opens `url` in the browser that the user has chosen for the web.
 pub(super) async fn open(url: &Url) -> Result<(), Problem> {
-    let (program, arguments) = PROGRAM;
+    let (program, arguments) = program(std::env::var_os(IN_SERVICE).is_some());
     run(program, arguments, url, TROUBLE).await
+}
+
+#[cfg(target_os = "linux")]
+fn program(in_service: bool) -> (&'static str, &'static [&'static str]) {
+    if in_service { OUTSIDE } else { PROGRAM }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn program(_: bool) -> (&'static str, &'static [&'static str]) {
+    PROGRAM
 }
 
 async fn run(program: &str, arguments: &[&str], url: &Url, trouble: Duration) -> Result<(), Problem> {
