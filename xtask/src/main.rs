@@ -1,12 +1,14 @@
-//! `cargo xtask`: demo, test and bench, the project's only scripts.
+//! `cargo xtask`: demo, test, bench, ui and package, the project's only scripts.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a script talks to the person who runs it")]
 
 mod bench;
 mod demo;
 mod node;
+mod package;
 mod packages;
 mod run;
 mod test;
+mod ui;
 
 use clap::{Parser, Subcommand};
 use run::Failure;
@@ -28,6 +30,10 @@ enum Command {
     Test(test::Test),
     /// Measure.
     Bench(bench::Bench),
+    /// Build the desktop's pages, which the desktop is built with.
+    Ui,
+    /// Make the Debian packages of agent, desktop and relay.
+    Package(package::Package),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +41,8 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Ui => ui::build(),
+        Command::Package(package) => package.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,52 +1,80 @@
-//! Node, new enough for the OpenID provider, and the provider's packages.
+//! Node and npm, new enough for the OpenID provider and the desktop's pages, and the packages of both.
 
 use crate::run::{Failure, Outcome, output, path_with, root, run, target};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the provider asks for. Debian 12 has 18.
 const OLDEST: u32 = 20;
-/// The version of npm's `node` package, which holds the program itself.
-const PACKAGE: &str = "node@22";
+/// Older ones leave out what Vite needs for this system. Debian 12 has 9.
+const OLDEST_NPM: u32 = 11;
+/// npm's packages of the programs themselves.
+const PACKAGES: [&str; 2] = ["node@22", "npm@11"];
 
-/// Makes sure of a Node that is new enough and of the packages in `tests/node`; the directory to put before the
-/// search path, if any. Node of whatever age and npm are there already.
-pub(crate) fn prepare() -> Outcome<Option<PathBuf>> {
-    let own = if version(Path::new("node")) >= Some(OLDEST) { None } else { Some(newer()?) };
-    let programs = root().join("tests/node");
-    if !installed(&programs) {
-        println!("Fetching the packages of tests/node.");
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-fund", "--no-audit"]).current_dir(&programs);
-        npm.envs(own.as_deref().map(|own| ("PATH", path_with(own))));
-        run(&mut npm)?;
-    }
-    Ok(own)
+/// Node's programs and where npm's packages go.
+pub(crate) struct Node {
+    /// To put before the search path, if the system's are too old.
+    own: Option<PathBuf>,
 }
 
-/// A newer Node beside the system's, which stays as it is.
+impl Node {
+    /// Makes sure of a Node and an npm that are new enough. Some of whatever age are there already.
+    pub(crate) fn find() -> Outcome<Self> {
+        let good = major("node") >= Some(OLDEST) && major("npm") >= Some(OLDEST_NPM);
+        Ok(Self { own: if good { None } else { Some(newer()?) } })
+    }
+
+    /// The search path to run tests with, if not the usual one.
+    pub(crate) fn path(&self) -> Option<OsString> {
+        self.own.as_deref().map(path_with)
+    }
+
+    /// npm in a directory of the repository.
+    pub(crate) fn npm(&self, directory: &str, arguments: &[&str]) -> Command {
+        let own = self.own.as_ref().map(|own| own.join("npm"));
+        let mut npm = Command::new(own.as_deref().unwrap_or(Path::new("npm")));
+        npm.args(arguments).current_dir(root().join(directory)).envs(self.path().map(|path| ("PATH", path)));
+        npm
+    }
+
+    /// Makes sure of the packages of a directory, as its lock file says.
+    pub(crate) fn packages(&self, directory: &str) -> Outcome {
+        if installed(&root().join(directory)) {
+            return Ok(());
+        }
+        println!("Fetching the packages of {directory}.");
+        run(&mut self.npm(directory, &["ci", "--no-fund", "--no-audit"]))
+    }
+}
+
+/// Newer ones beside the system's, which stay as they are.
 fn newer() -> Outcome<PathBuf> {
     let place = target()?.join("xtask/node");
-    let bin = place.join("node_modules/node/bin");
-    if version(&bin.join("node")) >= Some(OLDEST) {
+    let bin = place.join("node_modules/.bin");
+    if version(&bin.join("node")) >= Some(OLDEST) && bin.join("npm").is_file() {
         return Ok(bin);
     }
-    println!("The system's Node is older than {OLDEST}: fetching {PACKAGE} into {}.", place.display());
+    println!("The system's Node or npm is too old: fetching {} into {}.", PACKAGES.join(" and "), place.display());
     std::fs::create_dir_all(&place).map_err(|error| Failure::new(format!("{}: {error}", place.display())))?;
     run(Command::new("npm")
         .args(["install", "--no-fund", "--no-audit", "--no-save", "--prefix"])
         .arg(&place)
-        .arg(PACKAGE))?;
+        .args(PACKAGES))?;
     if version(&bin.join("node")) >= Some(OLDEST) {
         Ok(bin)
     } else {
-        Err(Failure::new(format!("{PACKAGE} brought no Node {OLDEST} or newer; install one and try again")))
+        Err(Failure::new(format!("this brought no Node {OLDEST} or newer; install one and try again")))
     }
 }
 
-fn version(node: &Path) -> Option<u32> {
-    let text = output(Command::new(node).arg("--version"))?;
-    text.strip_prefix('v')?.split('.').next()?.parse().ok()
+fn major(program: &str) -> Option<u32> {
+    version(Path::new(program))
+}
+
+fn version(program: &Path) -> Option<u32> {
+    let text = output(Command::new(program).arg("--version"))?;
+    text.trim_start_matches('v').split('.').next()?.parse().ok()
 }
 
 /// Are the packages those of the lock file? npm leaves a copy of what it installed.

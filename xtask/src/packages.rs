@@ -42,11 +42,23 @@ pub(crate) const KEYRING: Package = Package {
     why: "a Secret Service, where the agent keeps its secrets",
     there: || find("gnome-keyring-daemon").is_some(),
 };
+pub(crate) const APPINDICATOR: Package = Package {
+    name: "libayatana-appindicator3-dev",
+    why: "the desktop's tray",
+    there: || has_pkg_config("ayatana-appindicator3-0.1"),
+};
+pub(crate) const DPKG_DEV: Package = Package {
+    name: "dpkg-dev",
+    why: "finds which libraries a package depends on",
+    there: || find("dpkg-shlibdeps").is_some(),
+};
 pub(crate) const NGINX: Package =
     Package { name: "nginx-light", why: "a real HTTP app behind the relay", there: || find("nginx").is_some() };
 pub(crate) const NODEJS: Package =
     Package { name: "nodejs", why: "runs the certified OpenID provider", there: || find("node").is_some() };
 pub(crate) const NPM: Package = Package { name: "npm", why: "fetches that provider", there: || find("npm").is_some() };
+pub(crate) const PKG_CONFIG: Package =
+    Package { name: "pkg-config", why: "finds the desktop's libraries", there: || find("pkg-config").is_some() };
 pub(crate) const POSTGRES: Package = Package {
     name: "postgresql",
     why: "a real TCP app behind the relay",
@@ -61,6 +73,31 @@ pub(crate) const SECRET_TOOL: Package =
     Package { name: "libsecret-tools", why: "looks into the keyring", there: || find("secret-tool").is_some() };
 pub(crate) const SQLITE: Package =
     Package { name: "sqlite3", why: "makes that provider's database", there: || find("sqlite3").is_some() };
+
+pub(crate) const WEBKIT: Package = Package {
+    name: "libwebkit2gtk-4.1-dev",
+    why: "shows the desktop's window",
+    there: || has_pkg_config("webkit2gtk-4.1"),
+};
+pub(crate) const WEBKIT_DRIVER: Package = Package {
+    name: "webkit2gtk-driver",
+    why: "drives the desktop's window in tests",
+    there: || find("WebKitWebDriver").is_some(),
+};
+pub(crate) const XAUTH: Package =
+    Package { name: "xauth", why: "a key for that screen", there: || find("xauth").is_some() };
+pub(crate) const XVFB: Package =
+    Package { name: "xvfb", why: "a screen in memory for the desktop's tests", there: || find("Xvfb").is_some() };
+pub(crate) const FONTS: Package = Package {
+    name: "fonts-dejavu-core",
+    why: "letters, Arabic ones too, for the desktop's tests",
+    there: || Path::new("/usr/share/fonts/truetype/dejavu").is_dir(),
+};
+
+/// Is there a description of this library, whichever system built it?
+fn has_pkg_config(library: &str) -> bool {
+    output(Command::new("pkg-config").args(["--exists", library])).is_some()
+}
 
 /// Whether the person agrees to an installation.
 #[derive(Clone, Copy, PartialEq, Eq)]

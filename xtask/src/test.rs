@@ -1,11 +1,13 @@
 //! `cargo xtask test`: every check and every test, in the order of how soon they fail.
 
+use crate::node::Node;
 use crate::packages::{
-    CHROMIUM, CURL, Consent, DBUS, FAKETIME, GLEWLWYD, KEYRING, NGINX, NODEJS, NPM, POSTGRES, PSQL, SECRET_TOOL,
-    SQLITE, install,
+    CHROMIUM, CURL, Consent, DBUS, FAKETIME, FONTS, GLEWLWYD, KEYRING, NGINX, NODEJS, NPM, POSTGRES, PSQL, SECRET_TOOL,
+    SQLITE, WEBKIT_DRIVER, XAUTH, XVFB, install,
 };
-use crate::run::{Failure, Outcome, cargo, output, path_with, run, run_reading, target};
-use crate::{node, run::shown};
+use crate::run::shown;
+use crate::run::{Failure, Outcome, cargo, output, run, run_reading, target};
+use crate::ui;
 use clap::ValueEnum;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ pub(crate) struct Test {
 enum Step {
     /// Formatting.
     Fmt,
+    /// The desktop's pages: types, unit tests, and what is built into the desktop.
+    Ui,
     /// Lints, warnings denied.
     Clippy,
     /// Licences, banned crates and sources.
@@ -33,6 +37,8 @@ enum Step {
     Build,
     /// Unit, property, repository-shape and end-to-end tests.
     Test,
+    /// Every state of the pages in a real browser, with screenshots.
+    Pages,
     /// The demonstration, `--once`.
     Demo,
 }
@@ -73,12 +79,15 @@ impl Test {
     fn take(&self, step: Step, tally: &mut Tally) -> Outcome<String> {
         match step {
             Step::Fmt => run(&mut cargo(&["fmt", "--all", "--check"]))?,
+            Step::Ui => ui::check()?,
             Step::Clippy => {
+                ui::build()?;
                 run(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
             }
             Step::Deny => deny(self.online)?,
             Step::Build => build_all()?,
             Step::Test => return tests(tally),
+            Step::Pages => ui::pages()?,
             Step::Demo => {
                 install(&[DBUS, KEYRING], Consent::Given)?;
                 build_all()?;
@@ -91,6 +100,7 @@ impl Test {
 
 /// Programs and tests in one build: apart, their dependencies would differ in features and be built twice.
 fn build_all() -> Outcome {
+    ui::build()?;
     run(&mut cargo(&["build", "--locked", "--workspace", "--all-targets"]))
 }
 
@@ -105,13 +115,14 @@ fn deny(online: bool) -> Outcome {
 
 fn tests(tally: &mut Tally) -> Outcome<String> {
     // Debian starts nginx and postgresql as services when it installs them; the tests start their own beside them.
-    let wanted =
-        [CHROMIUM, CURL, DBUS, FAKETIME, GLEWLWYD, KEYRING, SECRET_TOOL, NGINX, POSTGRES, PSQL, NODEJS, NPM, SQLITE];
-    install(&wanted, Consent::Given)?;
-    let node = node::prepare()?;
+    install(&[CHROMIUM, CURL, DBUS, FAKETIME, GLEWLWYD, KEYRING, SECRET_TOOL, NGINX], Consent::Given)?;
+    install(&[POSTGRES, PSQL, NODEJS, NPM, SQLITE, FONTS, WEBKIT_DRIVER, XAUTH, XVFB], Consent::Given)?;
+    let node = Node::find()?;
+    node.packages("tests/node")?;
+    tauri_driver()?;
     build_all()?;
     let mut command = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
-    command.envs(node.as_deref().map(|node| ("PATH", path_with(node))));
+    command.envs(node.path().map(|path| ("PATH", path)));
     println!("{}", shown(&command));
     let outcome = run_reading(&mut command, |line| {
         tally.read(line);
@@ -122,6 +133,15 @@ fn tests(tally: &mut Tally) -> Outcome<String> {
     }
     let note = format!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
     outcome.map(|()| note.clone()).map_err(|Failure(why)| Failure::new(format!("{why} ({note})")))
+}
+
+/// Drives the desktop's window in tests.
+fn tauri_driver() -> Outcome {
+    if output(Command::new("tauri-driver").arg("--help")).is_some() {
+        return Ok(());
+    }
+    println!("Installing tauri-driver (half a minute, once).");
+    run(&mut cargo(&["install", "--locked", "tauri-driver", "--version", "^2"]))
 }
 
 /// The sum of what the test programs say at their ends.
