@@ -3,6 +3,7 @@
 use crate::model::Service;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -53,8 +54,22 @@ pub(crate) async fn perform(act: Act, state_dir: &Path) -> Result<(), Problem> {
 
 /// Is the agent of this state directory a background service?
 pub(crate) async fn service(state_dir: &Path) -> Service {
-    let _ = state_dir;
-    Service::NotInstalled
+    let mut command = Command::new(find());
+    command.args(["agent", "status", "--json", "--state-dir"]).arg(state_dir);
+    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(LIMIT, command.output()).await {
+        Ok(Ok(output)) => service_in(&output.stdout),
+        _ => Service::Unsupported,
+    }
+}
+
+/// What `postern agent status --json` says of it.
+fn service_in(answer: &[u8]) -> Service {
+    #[derive(Deserialize)]
+    struct Answer {
+        service: Service,
+    }
+    serde_json::from_slice(answer).map_or(Service::Unsupported, |Answer { service }| service)
 }
 
 /// The one installed with this program, else the one on the path.
@@ -62,4 +77,17 @@ fn find() -> PathBuf {
     let name = format!("postern{}", std::env::consts::EXE_SUFFIX);
     let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(&name)));
     beside.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_program_says_is_believed() {
+        assert_eq!(service_in(b"{\"service\":\"installed\",\"running\":true}\n"), Service::Installed);
+        for other in ["", "null", "{}", "{\"service\":\"on\"}", "no such command"] {
+            assert_eq!(service_in(other.as_bytes()), Service::Unsupported, "{other}");
+        }
+    }
 }
