@@ -1,5 +1,6 @@
 //! The commands: all that the pages may ask for. Each is listed in `build.rs` and in the one capability, and none takes an
 //! address, a path or a program. A refusal is a problem document.
+#![expect(clippy::unreachable, reason = "in what Tauri's macro writes around an async command")]
 
 use crate::bundle;
 use crate::model::{DesktopEvent, LoginWish, Preferences};

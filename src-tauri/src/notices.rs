@@ -238,7 +238,7 @@ mod tests {
         let online = status(State::Online, Some(at(60)));
         assert_eq!(memory.hear(&online, at(1)), None);
         assert_eq!(memory.ripe(at(49), None), None);
-        let LocalEvent::Status { status: told } = &online else { unreachable!() };
+        let LocalEvent::Status { status: told } = &online else { panic!("a status") };
         assert_eq!(memory.ripe(at(50), Some(told)), Some(Notice::Expiring));
         assert_eq!(memory.hear(&online, at(51)), None);
         assert_eq!(memory.ripe(at(52), Some(told)), None, "once for each end");

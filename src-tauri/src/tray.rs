@@ -140,6 +140,7 @@ fn menu(app: &AppHandle, shown: &Shown) -> tauri::Result<Menu<tauri::Wry>> {
     Ok(menu)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that Tauri calls")]
 fn chosen(app: &AppHandle, event: MenuEvent) {
     let Some(shell) = app.try_state::<Arc<Shell>>() else { return };
     let shell = Arc::clone(&shell);
