@@ -10,7 +10,7 @@ pub(crate) const LABEL: &str = "main";
 pub(crate) fn make(app: &AppHandle, visible: bool) -> tauri::Result<()> {
     WebviewWindowBuilder::new(app, LABEL, WebviewUrl::default())
         .title("Postern")
-        .inner_size(1000.0, 720.0)
+        .inner_size(1120.0, 760.0)
         .min_inner_size(360.0, 480.0)
         .visible(visible)
         .on_navigation(|url| {
