@@ -79,6 +79,13 @@ impl Engine {
         listener
     }
 
+    /// Ends a sign-in that waits for the person: whoever waits for it gets `sign_in_cancelled`, and all is as it was.
+    pub async fn cancel_login(&self) -> Result<(), Problem> {
+        let (reply, done) = oneshot::channel();
+        self.send(Message::CancelLogin { reply }).await?;
+        done.await.map_err(|_| stopped())
+    }
+
     /// Signs out: the secrets are wiped whether or not relay and provider can be told, and who could not be is.
     pub async fn logout(&self) -> Result<SignedOut, Problem> {
         let (reply, answer) = oneshot::channel();

@@ -19,6 +19,7 @@ mod step_up;
 pub use browser::Browser;
 pub use device_flow::DevicePrompt;
 pub use requests::RefreshFailure;
+pub use step_up::Again;
 
 use crate::web::{MAX_ANSWER, Web};
 use metadata::Metadata;
@@ -27,7 +28,7 @@ use openidconnect::core::CoreJsonWebKey;
 use parking_lot::RwLock;
 use postern_protocol::control::{Principal, TYPE_ACCESS_TOKEN, TYPE_ID_TOKEN};
 use postern_protocol::discovery::SignIn;
-use postern_protocol::{Code, Problem};
+use postern_protocol::{Code, Problem, Timestamp};
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,8 +81,8 @@ pub struct SignedIn {
     pub refresh_token: Option<SecretString>,
     /// Who it is, as far as the tokens tell.
     pub principal: Option<Principal>,
-    /// How long ago the person proved themself, where the provider tells.
-    pub auth_age: Option<Duration>,
+    /// When the person proved themself, where the provider tells.
+    pub auth_time: Option<Timestamp>,
     /// How strongly they did, in the provider's words.
     pub acr: Option<String>,
 }

@@ -49,6 +49,8 @@ pub enum Event {
         /// Who.
         account: Account,
     },
+    /// Whoever signs in, or signs in again, does not want to after all. Without effect where nothing waits for a person.
+    CancelSignIn,
     /// Someone wants to sign out.
     SignOut,
     /// A task came to its end.

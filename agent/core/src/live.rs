@@ -63,7 +63,7 @@ impl Live {
     /// After a restart: the provider has to give a fresh token first.
     pub(crate) fn resume(account: Account, kept: Validity, turn: &mut Turn) -> State {
         let never = Timestamp::default();
-        let tokens = ProviderTokens { renewable: true, renew_at: never, stale_at: never };
+        let tokens = ProviderTokens { renewable: true, renew_at: never, stale_at: never, ends: never };
         let certificate = Certificate::kept(kept, turn);
         Self::enter(account, tokens, certificate, Secrets::default(), turn)
     }
@@ -99,6 +99,10 @@ impl Live {
             Event::SignOut => Err((Ending::SignedOut, Problem::new(Code::NotSignedIn))),
             Event::StepUp { asked } => {
                 self.want_step_up(asked, turn);
+                Ok(())
+            }
+            Event::CancelSignIn => {
+                self.step_up.give_up(turn);
                 Ok(())
             }
             Event::Answer { ticket, answer } if self.step_up.is(ticket) => {
@@ -419,6 +423,18 @@ impl Live {
 
     pub(crate) fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref().filter(|_| self.session.is_none()).or(self.save_problem.as_ref())
+    }
+
+    /// When the session ends unless the person signs in again; nothing where it renews itself.
+    pub(crate) fn ends(&self) -> Option<Timestamp> {
+        match &self.lapse {
+            Some(lapse) => lapse.ends(),
+            // The last session token may outlive the proof that it was given for.
+            None if !self.tokens.renewable => {
+                Some(self.session.map_or(self.tokens.ends, |session| session.ends.max(self.tokens.ends)))
+            }
+            None => None,
+        }
     }
 
     pub(crate) fn token_ends(&self) -> Option<Timestamp> {

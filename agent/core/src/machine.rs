@@ -91,6 +91,14 @@ impl Machine {
         matches!(&self.state, State::Live(live) if live.is_lapsed())
     }
 
+    /// When the session ends unless its user signs in again, on the machine's clock; nothing where it renews itself.
+    pub fn ends(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Live(live) => live.ends(),
+            _ => None,
+        }
+    }
+
     /// When the session token in use ends, on the machine's clock.
     pub fn token_ends(&self) -> Option<Timestamp> {
         match &self.state {

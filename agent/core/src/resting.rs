@@ -60,6 +60,11 @@ impl Resting {
         self
     }
 
+    /// Whoever began to sign in from here did not want to after all: all is as it was.
+    pub(crate) fn given_up(self) -> Self {
+        Self { at_start: false, ..self }
+    }
+
     pub(crate) fn handle(self: Box<Self>, event: Event, turn: &mut Turn) -> State {
         match event {
             Event::SignIn { account } => State::SigningIn(Box::new(SigningIn::begin(account, *self, turn))),

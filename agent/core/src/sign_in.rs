@@ -46,6 +46,10 @@ impl SigningIn {
                 self.cancel(turn);
                 return State::SigningIn(Box::new(Self::begin(account, self.before, turn)));
             }
+            Event::CancelSignIn if self.waits_for_person() => {
+                self.cancel(turn);
+                return State::Resting(Box::new(self.before.given_up()));
+            }
             Event::SignOut => {
                 self.cancel(turn);
                 let problem = Box::new(Problem::new(Code::NotSignedIn));
@@ -117,6 +121,10 @@ impl SigningIn {
             Step::AtProvider { ticket } => Some(*ticket),
             Step::Enrolling { duty, .. } => duty.ticket(),
         }
+    }
+
+    fn waits_for_person(&self) -> bool {
+        self.account == Account::Person && matches!(self.step, Step::AtProvider { .. })
     }
 
     fn cancel(&self, turn: &mut Turn) {

@@ -72,6 +72,14 @@ impl StepUp {
         refuse(problem, turn);
     }
 
+    /// Whoever was to sign in does not want to. What the relay is being shown already stands.
+    pub(crate) fn give_up(&mut self, turn: &mut Turn) {
+        if self.flight.is_some() {
+            self.stop(turn);
+            self.fail(Problem::new(Code::SignInCancelled), turn);
+        }
+    }
+
     /// The relay gave a session token: was it what somebody waits for?
     pub(crate) fn granted(&mut self, turn: &mut Turn) {
         if std::mem::take(&mut self.proven) {

@@ -25,6 +25,9 @@ pub(super) struct LoginArgs {
     /// A further authority, in PEM, to trust for the relay's public address
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// While signed in: sign in again, to prolong the session. Nothing that is open is dropped
+    #[arg(long)]
+    renew: bool,
     /// Where there is no usable keyring, keep secrets in memory only
     #[arg(long)]
     memory_only: bool,
@@ -47,7 +50,7 @@ pub(super) async fn run(
             (false, false) => LoginMethod::Browser,
         },
         allow_memory_only: args.memory_only,
-        renew: false,
+        renew: args.renew,
     };
     background::ensure(state_dir, config, output).await?;
     let client = client(state_dir)?;

@@ -1,6 +1,6 @@
 //! The one task that owns the machine, the session's secrets and the links.
 
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::effects::{Dialled, Granted};
 use super::held::Held;
 use super::login::Login;
@@ -33,6 +33,7 @@ const SECRETS_LIMIT: Duration = Duration::from_secs(3);
 /// What the driver is told.
 pub(super) enum Message {
     Login { request: Box<LoginRequest>, steps: mpsc::Sender<LoginEvent> },
+    CancelLogin { reply: oneshot::Sender<()> },
     Logout { reply: oneshot::Sender<Result<SignedOut, Problem>> },
     Renew { code: Code, reply: oneshot::Sender<Result<(), Problem>> },
     Refused { code: Code },
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     pub(super) granted: Option<Granted>,
     /// When the last session token ends, by the system's clock; known also while there is no link.
     pub(super) token_ends: Option<Timestamp>,
+    /// When the session ends unless its user signs in again: by the machine's clock, and so by the system's.
+    ends: Option<(Timestamp, Timestamp)>,
     pub(super) step_up: SteppingUp,
     /// The relay knows that the provider refuses, and ends the session by itself.
     pub(super) lapse_told: bool,
@@ -110,6 +113,7 @@ impl Driver {
             released: Vec::new(),
             granted: None,
             token_ends: None,
+            ends: None,
             step_up: SteppingUp::default(),
             lapse_told: false,
             posture: None,
@@ -170,6 +174,10 @@ impl Driver {
     fn receive(&mut self, message: Message) {
         match message {
             Message::Login { request, steps } => self.log_in(*request, steps),
+            Message::CancelLogin { reply } => {
+                self.cancel_login();
+                let _ = reply.send(());
+            }
             Message::Logout { reply } => {
                 self.logout = Some(reply);
                 self.handle(Event::SignOut);
@@ -271,6 +279,7 @@ impl Driver {
     }
 
     pub(super) fn publish(&mut self) {
+        self.note_end();
         let current = self.status();
         self.status.send_if_modified(|known| {
             let changed = *known != current;
@@ -279,6 +288,19 @@ impl Driver {
             }
             changed
         });
+    }
+
+    /// Notes the session's end by the clock that people read, once for each end: read twice it would seem to move.
+    fn note_end(&mut self) {
+        let ends = self.machine.ends();
+        if self.ends.map(|(machine, _)| machine) != ends {
+            self.ends = ends.map(|at| (at, clock::wall().plus(at.since(self.now)).minus(self.now.since(at))));
+        }
+    }
+
+    /// When the session ends unless its user signs in again, by the system's clock.
+    pub(super) fn session_ends(&self) -> Option<Timestamp> {
+        self.ends.map(|(_, wall)| wall)
     }
 
     /// Runs `work` as the task of `ticket`.

@@ -10,7 +10,7 @@ use postern_protocol::binding::Salt;
 use postern_protocol::control::Principal;
 use postern_protocol::discovery::Discovery;
 use postern_protocol::problem::printable;
-use postern_protocol::{Problem, SessionId};
+use postern_protocol::{Problem, SessionId, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use url::Url;
@@ -48,6 +48,8 @@ pub(super) struct Held {
     pub(super) certificate: Option<Arc<DeviceCertificate>>,
     pub(super) session: Option<SessionId>,
     pub(super) principal: Option<Principal>,
+    /// When the person last proved themself at the provider, by its word or by this device's clock.
+    pub(super) signed_in: Option<Timestamp>,
 }
 
 impl Held {
@@ -57,6 +59,7 @@ impl Held {
             id,
             discovery: (*self.relay.discovery).clone(),
             principal: self.principal.clone(),
+            signed_in: self.signed_in,
             storage: self.device.storage.to_owned(),
             over,
         });
@@ -103,6 +106,7 @@ impl Held {
             certificate: Some(Arc::new(certificate)),
             session: Some(kept.id.clone()),
             principal: kept.principal.clone(),
+            signed_in: kept.signed_in,
         }))
     }
 }

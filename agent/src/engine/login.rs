@@ -48,6 +48,9 @@ impl Driver {
         if self.hurry_resume(&request) {
             return;
         }
+        if request.renew && self.lives() {
+            return self.prolong(request.method);
+        }
         if self.steps_up_by_hand(request.method) {
             return;
         }
@@ -55,6 +58,20 @@ impl Driver {
             self.request = request;
         }
         self.handle(Event::SignIn { account: self.next_account() });
+    }
+
+    /// Whoever signs in does not want to after all.
+    pub(super) fn cancel_login(&mut self) {
+        let cancelled = Problem::new(Code::SignInCancelled);
+        match self.machine.state() {
+            // The keyring is asked on: the session there needs no sign-in.
+            _ if self.resuming.is_some() => self.fail_login(cancelled),
+            State::SigningIn => {
+                self.note_login_problem(&cancelled);
+                self.handle(Event::CancelSignIn);
+            }
+            _ => self.handle(Event::CancelSignIn),
+        }
     }
 
     /// While a session lives, a sign-in at another relay would end it behind the user's back.

@@ -141,6 +141,7 @@ impl Held {
         let fresh_for = signed_in.proof.fresh_for;
         self.provider = Some(provider);
         self.proof = Some(signed_in.proof);
+        self.signed_in = Some(signed_in.auth_time.unwrap_or_else(clock::wall));
         self.refresh_token = signed_in.refresh_token.or_else(|| self.refresh_token.take());
         Tokens { fresh_for, renewable: self.refresh_token.is_some(), rotated }
     }
@@ -157,6 +158,7 @@ impl Held {
                 let fresh_for = signed_in.proof.fresh_for;
                 self.provider = Some(provider);
                 self.proof = Some(signed_in.proof);
+                self.signed_in = signed_in.auth_time.or(self.signed_in);
                 self.refresh_token = signed_in.refresh_token;
                 Ok(Tokens { fresh_for, renewable: renewable(self), rotated })
             }

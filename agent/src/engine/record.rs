@@ -3,7 +3,7 @@
 use crate::state_dir::StateDir;
 use postern_protocol::control::Principal;
 use postern_protocol::discovery::Discovery;
-use postern_protocol::{Problem, SessionId};
+use postern_protocol::{Problem, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -37,6 +37,8 @@ pub(super) struct Kept {
     pub(super) discovery: Discovery,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) principal: Option<Principal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signed_in: Option<Timestamp>,
     /// Where its secrets are: `keyring`, or gone with the process.
     pub(super) storage: String,
     /// How it ended, if it did otherwise than by signing out.

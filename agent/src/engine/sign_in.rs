@@ -98,6 +98,7 @@ impl SignIn {
             certificate: None,
             session: None,
             principal: signed_in.principal,
+            signed_in: (account == Account::Person).then(|| signed_in.auth_time.unwrap_or_else(clock::wall)),
         })
     }
 

@@ -2,7 +2,8 @@
 
 use super::driver::Driver;
 use super::held::presentable;
-use postern_protocol::local::{DeviceStatus, SessionStatus, State, Status};
+use crate::enroll;
+use postern_protocol::local::{Carrier, DeviceStatus, SessionStatus, State, Status};
 
 /// Before anything is known.
 pub(super) fn signed_out() -> Status {
@@ -36,7 +37,7 @@ impl Driver {
                 status.principal = held.principal.clone().map(presentable);
                 let certificate = held.certificate.as_deref();
                 status.device = Some(DeviceStatus {
-                    name: String::new(),
+                    name: self.device_name(),
                     id: certificate.map(|certificate| certificate.spiffe_id.device.clone()),
                     key_thumbprint: held.device.key.thumbprint(),
                     key_storage: held.device.storage.to_owned(),
@@ -45,12 +46,14 @@ impl Driver {
                 });
                 let token_expires = self.granted.as_ref().map(|granted| granted.expires);
                 status.posture = self.posture.clone();
-                status.session =
-                    held.session.clone().map(|id| SessionStatus { id, token_expires, signed_in: None, ends: None });
+                status.carrier =
+                    self.granted.as_ref().and_then(|granted| self.links.get(&granted.link)).map(|_| Carrier::Quic);
+                let (signed_in, ends) = (held.signed_in, self.session_ends());
+                status.session = held.session.clone().map(|id| SessionStatus { id, token_expires, signed_in, ends });
             }
             None => {
                 status.device = self.service_key.clone().map(|key_thumbprint| DeviceStatus {
-                    name: String::new(),
+                    name: self.device_name(),
                     id: None,
                     key_thumbprint,
                     key_storage: "file".to_owned(),
@@ -67,5 +70,9 @@ impl Driver {
             }
         }
         status
+    }
+
+    fn device_name(&self) -> String {
+        enroll::device_name(self.setup.config.device_name.as_deref())
     }
 }

@@ -4,7 +4,7 @@ use super::driver::Driver;
 use super::held::Held;
 use super::outcome::Outcome;
 use super::sign_in::prompt_event;
-use crate::oidc::{Browser, DevicePrompt, Provider, SignedIn};
+use crate::oidc::{Again, Browser, DevicePrompt, Provider, SignedIn};
 use aws_lc_rs::rand;
 use futures_util::future::BoxFuture;
 use postern_agent_core::{Account, Event, FOR_SERVICE};
@@ -38,6 +38,8 @@ pub(super) struct SteppingUp {
     pub(super) runs: bool,
     /// It is the user's own: how it is shown, and that they are told of its end.
     by_hand: Option<LoginMethod>,
+    /// It is to prolong the session.
+    prolongs: bool,
 }
 
 impl Driver {
@@ -88,14 +90,37 @@ impl Driver {
             return false;
         }
         self.step_up.by_hand = Some(method);
+        self.step_up.prolongs = false;
         self.handle(Event::StepUp { asked: true });
         true
+    }
+
+    /// Someone signs in again to prolong the session that lives.
+    pub(super) fn prolong(&mut self, method: LoginMethod) {
+        if self.held.as_ref().is_some_and(|held| held.account == Account::Service) {
+            let detail = "a service account's session renews itself, and no sign-in of a person prolongs it";
+            return self.fail_login(Problem::new(Code::RequestInvalid).detail(detail));
+        }
+        self.step_up.by_hand = Some(method);
+        self.step_up.prolongs = true;
+        self.handle(Event::StepUp { asked: true });
+    }
+
+    /// What the sign-in is to be like. A fresh one can be what a policy asked for as well.
+    fn wanted_again(&self) -> Again {
+        let wanted = self.step_up.wanted.as_ref();
+        let recent = wanted.filter(|(_, at)| self.now.since(*at) < REMEMBERED).map(|(wanted, _)| wanted.clone());
+        match (self.step_up.prolongs, recent) {
+            (true, Some(wanted)) => Again::Wanted(StepUp { max_age: Some(0), ..wanted }),
+            (true, None) => Again::ToProlong,
+            (false, _) => Again::Wanted(wanted.map(|(wanted, _)| wanted.clone()).unwrap_or_default()),
+        }
     }
 
     /// The task.
     pub(super) fn step_up_work(&mut self) -> Option<BoxFuture<'static, Result<Outcome, Problem>>> {
         let held = self.held.clone()?;
-        let wanted = self.step_up.wanted.as_ref().map(|(wanted, _)| wanted.clone()).unwrap_or_default();
+        let wanted = self.wanted_again();
         self.step_up.runs = true;
         let way = match (self.step_up.by_hand, self.request.method) {
             (Some(LoginMethod::DeviceCode), _) => Way::DeviceCode,
@@ -129,7 +154,7 @@ impl Driver {
 
     /// Tells everyone who waits, for good or bad.
     pub(super) fn end_step_up(&mut self, how: &Result<(), Problem>) {
-        (self.step_up.runs, self.step_up.by_hand) = (false, None);
+        (self.step_up.runs, self.step_up.by_hand, self.step_up.prolongs) = (false, None, false);
         for waiting in self.step_up.waiting.drain(..) {
             let _ = waiting.send(how.clone());
         }
@@ -139,11 +164,15 @@ impl Driver {
 /// The same person signs in once more, as fresh or strong as `wanted` says.
 async fn sign_in_again(
     held: &Held,
-    wanted: &StepUp,
+    wanted: &Again,
     way: Way,
     steps: Option<mpsc::Sender<LoginEvent>>,
 ) -> Result<(Arc<Provider>, SignedIn), Problem> {
-    if wanted.acr_values.as_ref().is_some_and(|values| values.len() > MAX_ACR) {
+    let acr_values = match wanted {
+        Again::Wanted(StepUp { acr_values, .. }) => acr_values.as_deref(),
+        Again::ToProlong => None,
+    };
+    if acr_values.is_some_and(|values| values.len() > MAX_ACR) {
         return Err(Problem::new(Code::RequestInvalid).detail("the relay asks for more than a provider would read"));
     }
     let sign_in = &held.relay.discovery.sign_in;

@@ -1,5 +1,6 @@
 //! The engine between a mock provider and a mock relay: real HTTP, real QUIC, a keyring that fails when told to.
 
+mod again;
 mod office;
 mod step_up;
 
@@ -7,7 +8,7 @@ use crate::forger::{APPLICATION_CLOSE, CLOSE, Forger, close_frame};
 use crate::oidc::mock_provider::MockProvider;
 use office::{Office, sign_in_as_ada, status_when};
 use postern_protocol::control::RelayEvent;
-use postern_protocol::local::{DenialKind, LoginEvent, LoginMethod, Party, SignedOut, State};
+use postern_protocol::local::{Carrier, DenialKind, LoginEvent, LoginMethod, Party, SignedOut, State};
 use postern_protocol::{Code, Problem, StepUp};
 use std::sync::Arc;
 

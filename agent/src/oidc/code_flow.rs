@@ -2,9 +2,9 @@
 
 use super::redirect::{Callback, Expected, Redirect};
 use super::requests::{Transport, client, problem_of};
-use super::{Browser, Provider, SignedIn, step_up};
+use super::{Again, Browser, Provider, SignedIn};
 use oauth2::{AuthorizationCode, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
-use postern_protocol::{Code, Problem, StepUp};
+use postern_protocol::{Code, Problem};
 use std::pin::pin;
 use std::time::Duration;
 use url::Url;
@@ -23,25 +23,25 @@ impl Provider {
         self.authorize(nonce, None, browser, show, &|_| Ok(())).await
     }
 
-    /// Signs in once more, as fresh or strong as `wanted` says (OpenID Connect Core §3.1.2.1), and sees to it that the
+    /// Signs in once more, as `wanted` says (OpenID Connect Core §3.1.2.1), and sees to it that the
     /// provider did so and that `person` agrees to who it is. Where the agent is to open the browser and cannot, nobody
     /// would ever see the page: that ends it.
     pub async fn step_up(
         &self,
         nonce: &str,
-        wanted: &StepUp,
+        wanted: &Again,
         browser: Browser,
         show: impl FnOnce(&Url) + Send,
         person: impl Fn(&SignedIn) -> Result<(), Problem> + Sync,
     ) -> Result<SignedIn, Problem> {
-        let judge = |signed_in: &SignedIn| person(signed_in).and_then(|()| step_up::check(signed_in, wanted));
+        let judge = |signed_in: &SignedIn| person(signed_in).and_then(|()| wanted.check(signed_in));
         self.authorize(nonce, Some(wanted), browser, show, &judge).await
     }
 
     async fn authorize(
         &self,
         nonce: &str,
-        wanted: Option<&StepUp>,
+        wanted: Option<&Again>,
         browser: Browser,
         show: impl FnOnce(&Url) + Send,
         judge: &(dyn Fn(&SignedIn) -> Result<(), Problem> + Sync),
@@ -64,7 +64,7 @@ impl Provider {
         if self.metadata.knows_consent && self.sign_in.scopes.iter().any(|scope| scope == "offline_access") {
             request = request.add_extra_param("prompt", "consent");
         }
-        for (name, value) in wanted.into_iter().flat_map(step_up::parameters) {
+        for (name, value) in wanted.into_iter().flat_map(Again::parameters) {
             request = request.add_extra_param(name, value);
         }
         let (url, state) = request.url();

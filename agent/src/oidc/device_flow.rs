@@ -2,10 +2,10 @@
 
 use super::metadata::endpoint;
 use super::requests::{Transport, client, problem_of};
-use super::{Provider, SignedIn, step_up, unacceptable};
+use super::{Again, Provider, SignedIn, unacceptable};
 use oauth2::{DeviceCodeErrorResponseType, RequestTokenError, Scope, StandardDeviceAuthorizationResponse};
 use postern_protocol::problem::printable;
-use postern_protocol::{Code, Problem, StepUp};
+use postern_protocol::{Code, Problem};
 use std::time::Duration;
 use url::Url;
 
@@ -36,31 +36,31 @@ impl Provider {
         self.with_device_code(None, show).await
     }
 
-    /// Signs in once more, as fresh or strong as `wanted` says, and sees to it that the provider did so and that `person`
+    /// Signs in once more, as `wanted` says, and sees to it that the provider did so and that `person`
     /// agrees to who it is. RFC 8628 §3.1 lets a request have the parameters of other specifications; a provider that
     /// passes them over gives a token that shows it.
     pub async fn step_up_with_device_code(
         &self,
-        wanted: &StepUp,
+        wanted: &Again,
         show: impl FnOnce(DevicePrompt) + Send,
         person: impl Fn(&SignedIn) -> Result<(), Problem> + Sync,
     ) -> Result<SignedIn, Problem> {
         let signed_in = self.with_device_code(Some(wanted), show).await?;
         person(&signed_in)?;
-        step_up::check(&signed_in, wanted)?;
+        wanted.check(&signed_in)?;
         Ok(signed_in)
     }
 
     async fn with_device_code(
         &self,
-        wanted: Option<&StepUp>,
+        wanted: Option<&Again>,
         show: impl FnOnce(DevicePrompt) + Send,
     ) -> Result<SignedIn, Problem> {
         let client = client(&self.metadata, &self.sign_in.client_id);
         let transport = Transport::new(&self.web);
         let mut request =
             client.exchange_device_code().map_err(|_| unacceptable("the provider offers no device authorization"))?;
-        for (name, value) in wanted.into_iter().flat_map(step_up::parameters) {
+        for (name, value) in wanted.into_iter().flat_map(Again::parameters) {
             request = request.add_extra_param(name, value);
         }
         let device: StandardDeviceAuthorizationResponse = request

@@ -8,7 +8,7 @@ use openidconnect::{
 };
 use postern_protocol::control::Principal;
 use postern_protocol::problem::printable;
-use postern_protocol::{Code, Problem};
+use postern_protocol::{Code, Problem, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ type Claims = IdTokenClaims<NoMore, CoreGenderClaim>;
 pub(super) struct Verified {
     pub(super) principal: Principal,
     pub(super) fresh_for: Duration,
-    /// How long ago the person proved themself (`auth_time`).
-    pub(super) auth_age: Option<Duration>,
+    /// When the person proved themself (`auth_time`).
+    pub(super) auth_time: Option<Timestamp>,
     pub(super) acr: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn verify(provider: &Provider, token: &str, nonce: Option<&str>
     Ok(Verified {
         principal: principal(&claims),
         fresh_for: fresh_for(&claims, provider.sign_in.token_max_age),
-        auth_age: claims.auth_time().map(|at| seconds(now_seconds().saturating_sub(at.timestamp()))),
+        auth_time: claims.auth_time().map(|at| Timestamp::default().plus(seconds(at.timestamp()))),
         acr: claims.auth_context_ref().map(|acr| acr.as_str().to_owned()),
     })
 }

@@ -174,14 +174,14 @@ impl Provider {
         if let Some(SecretText(token)) = &answer.extra_fields().id_token {
             let verified = id_token::verify(self, token, nonce).await?;
             let proof = Proof { token: secret(token), kind: ProofKind::IdToken, fresh_for: verified.fresh_for };
-            let id_token::Verified { principal, auth_age, acr, .. } = verified;
-            return Ok(SignedIn { proof, refresh_token, principal: Some(principal), auth_age, acr });
+            let id_token::Verified { principal, auth_time, acr, .. } = verified;
+            return Ok(SignedIn { proof, refresh_token, principal: Some(principal), auth_time, acr });
         }
         if nonce.is_some() {
             return Err(failed("the provider sent no ID token"));
         }
         let proof = self.access_proof(answer)?;
-        Ok(SignedIn { proof, refresh_token, principal: None, auth_age: None, acr: None })
+        Ok(SignedIn { proof, refresh_token, principal: None, auth_time: None, acr: None })
     }
 
     /// The access token as proof, where it is one that the relay can take: a JWT, for its resource if it names one.

@@ -21,6 +21,6 @@ impl Provider {
             .await
             .map_err(|error| problem_of(&error, &transport, Code::SignInFailed))?;
         let proof = self.access_proof(&answer)?;
-        Ok(SignedIn { proof, refresh_token: None, principal: None, auth_age: None, acr: None })
+        Ok(SignedIn { proof, refresh_token: None, principal: None, auth_time: None, acr: None })
     }
 }

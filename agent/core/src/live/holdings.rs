@@ -16,6 +16,8 @@ pub(crate) struct ProviderTokens {
     pub(crate) renew_at: Timestamp,
     /// From here on the relay would refuse the token.
     pub(crate) stale_at: Timestamp,
+    /// Its end, with no margin: for people.
+    pub(crate) ends: Timestamp,
 }
 
 /// The device certificate, which the shell holds.
@@ -85,6 +87,7 @@ impl ProviderTokens {
             renewable: tokens.renewable,
             renew_at: renewal::due(since, life, random),
             stale_at: since.plus(life - margin),
+            ends: since.plus(life),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use postern_protocol::StepUp;
 
-async fn begin_again(provider: Arc<Provider>, wanted: StepUp) -> Waiting {
+async fn begin_again(provider: Arc<Provider>, wanted: Again) -> Waiting {
     let (shown, url) = oneshot::channel();
     let flow = tokio::spawn(async move {
         provider.step_up(NONCE, &wanted, Browser::Shown, |url| shown.send(url.clone()).unwrap(), |_| Ok(())).await
@@ -36,7 +36,7 @@ async fn asks_for_age_and_strength_and_takes_nothing_less() {
         (&both, json!({ "auth_time": now() }), false),
     ] {
         mock.state.lock().claims = claims.clone();
-        let waiting = begin_again(Arc::clone(&provider), wanted.clone()).await;
+        let waiting = begin_again(Arc::clone(&provider), Again::Wanted(wanted.clone())).await;
         let query: std::collections::HashMap<_, _> = waiting.url.query_pairs().into_owned().collect();
         assert_eq!(query.get("max_age").cloned(), wanted.max_age.map(|age| age.to_string()));
         assert_eq!(query.get("acr_values"), wanted.acr_values.as_ref(), "whatever it holds stays one parameter");
@@ -47,12 +47,27 @@ async fn asks_for_age_and_strength_and_takes_nothing_less() {
     }
 }
 
+/// To prolong a session the person is asked anew, by a provider that tells when they were asked or does not.
+#[tokio::test]
+async fn prolonging_wants_a_fresh_sign_in_of_those_who_tell() {
+    let mock = MockProvider::start().await;
+    let provider = discover(&mock).await;
+    for (claims, good) in
+        [(json!({ "auth_time": now() - 5 }), true), (json!({ "auth_time": now() - 400 }), false), (json!({}), true)]
+    {
+        mock.state.lock().claims = claims.clone();
+        let waiting = begin_again(Arc::clone(&provider), Again::ToProlong).await;
+        assert!(waiting.url.query_pairs().any(|(name, value)| (&*name, &*value) == ("max_age", "0")));
+        assert_eq!(finish(&mock, waiting).await.is_ok(), good, "{claims}");
+    }
+}
+
 /// By device code the same is asked for and seen to, and so is who it is.
 #[tokio::test]
 async fn a_device_code_is_asked_for_age_and_strength_too() {
     let mock = MockProvider::start().await;
     let provider = discover(&mock).await;
-    let both = wanted(Some(300), Some("phrh phr"));
+    let both = Again::Wanted(wanted(Some(300), Some("phrh phr")));
     for (claims, good) in [
         (json!({ "auth_time": now() - 5, "acr": "phr" }), true),
         (json!({ "auth_time": now() - 400, "acr": "phr" }), false),

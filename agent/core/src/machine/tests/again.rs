@@ -144,3 +144,52 @@ fn a_step_up_whose_proof_ages_unseen_has_an_end() {
     assert!(!world.waiting);
     assert_eq!(world.machine.state(), local::State::Online, "what the session may do it still may");
 }
+
+/// Who gives up signing in again keeps the session, and no page opens by itself for a while.
+#[test]
+fn giving_up_a_further_sign_in_leaves_the_session_as_it_is() {
+    let is_step_up = |task: &Task| matches!(task, Task::StepUp);
+    for mut world in [World::online(Account::Person), lapsed()] {
+        let state = world.machine.state();
+        world.send(Event::StepUp { asked: true });
+        assert!(world.running(is_step_up).is_some());
+        world.send(Event::CancelSignIn);
+        assert_eq!((world.running(is_step_up), world.machine.state(), world.ended), (None, state, None));
+        let before = world.started.len();
+        world.send(Event::StepUp { asked: false });
+        assert_eq!(world.started_since(before, is_step_up), 0);
+        world.send(Event::CancelSignIn);
+        assert_eq!(world.machine.state(), state, "there is nothing to give up");
+    }
+}
+
+/// A proof that the relay is being shown already is no sign-in that waits for anybody.
+#[test]
+fn a_further_sign_in_that_is_done_cannot_be_given_up() {
+    let mut world = World::online(Account::Person);
+    world.send(Event::StepUp { asked: true });
+    let ticket = world.running(|task| matches!(task, Task::StepUp)).unwrap();
+    world.answer(ticket, good_answer(Task::StepUp));
+    world.send(Event::CancelSignIn);
+    assert!(world.running(is_exchange).is_some());
+}
+
+/// Without a refresh token the session ends with the proof, unless the person signs in again.
+#[test]
+fn a_session_says_when_it_ends_if_only_its_user_can_go_on() {
+    let mut world = World::online(Account::Person);
+    assert_eq!(world.machine.ends(), None, "it renews itself");
+    let once = |fresh_for| Answer::SteppedUp(Tokens { fresh_for, renewable: false, rotated: true });
+    for _ in 0..2 {
+        world.send(Event::StepUp { asked: true });
+        world.answer(world.running(|task| matches!(task, Task::StepUp)).unwrap(), once(15 * MINUTE));
+        world.all_goes_well();
+        let ends = world.machine.ends().unwrap();
+        assert_eq!(ends, world.now.plus(15 * MINUTE));
+        live_for(&mut world, 10 * MINUTE);
+        assert_eq!((world.machine.ends(), world.ended), (Some(ends), None));
+    }
+    live_for(&mut world, 10 * MINUTE);
+    assert_eq!(world.ended, Some(Ending::Expired));
+    assert_eq!(world.machine.ends(), None);
+}

@@ -41,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         Event::StepUp { asked: false },
         Event::StepUp { asked: false },
         Event::StepUp { asked: true },
+        Event::CancelSignIn,
         Event::Draining,
         Event::Woke,
         Event::SignIn { account: Account::Person },

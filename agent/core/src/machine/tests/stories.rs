@@ -371,3 +371,28 @@ fn a_draining_relay_is_left_for_a_new_link() {
     world.all_goes_well();
     assert_ne!(world.carrying.unwrap(), old);
 }
+
+/// Who gives up signing in is where they were, and the page they left open leads nowhere.
+#[test]
+fn giving_up_a_sign_in_leads_back_to_where_it_began() {
+    let mut world = World::new();
+    world.send(Event::SignIn { account: Account::Person });
+    let ticket = world.running(any).unwrap();
+    world.send(Event::CancelSignIn);
+    assert_eq!((world.machine.state(), world.running(any)), (local::State::SignedOut, None));
+    assert_eq!((world.machine.problem(), world.machine.next_deadline()), (None, None));
+    world.answer(ticket, good_answer(Task::SignIn));
+    assert_eq!(world.machine.state(), local::State::SignedOut);
+    // Of a revocation nothing is forgotten.
+    let mut world = World::online(Account::Person);
+    world.send(Event::Revoked { code: Code::DeviceRevoked });
+    world.send(Event::SignIn { account: Account::Person });
+    world.send(Event::CancelSignIn);
+    assert_eq!(world.machine.state(), local::State::Revoked);
+    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::DeviceRevoked));
+    // A service account waits for nobody.
+    let mut world = World::new();
+    world.send(Event::SignIn { account: Account::Service });
+    world.send(Event::CancelSignIn);
+    assert_eq!(world.machine.state(), local::State::SigningIn);
+}
