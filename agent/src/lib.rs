@@ -4,6 +4,7 @@
 //! connection and token, [`link`] carries it to the relay. [`engine`] keeps both of them fresh, by the pure
 //! decisions of `postern-agent-core`. [`local_api`] and its [`postern_client`] are how the [`cli`] talks to the agent.
 
+pub mod activity;
 pub mod cli;
 pub mod config;
 pub mod denials;

@@ -11,12 +11,12 @@ pub use stream::{AppStream, StreamEnd};
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
 use pool::{Pool, Purpose};
 use postern_protocol::discovery::RelayEndpoint;
-use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
+use postern_protocol::{AppName, Code, DecisionId, MAX_CONTROL_BYTES, Problem, headers, problem};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::SigningKey;
 use std::sync::Arc;
@@ -113,9 +113,11 @@ impl Link {
             let detail = format!("the relay answered CONNECT with {}", response.status().as_u16());
             return Err(Problem::new(Code::Internal).detail(detail));
         }
+        let decision = decision_in(response.headers());
         let upgraded =
             hyper::upgrade::on(response).await.map_err(|error| cause::of_exchange(&self.connection, &error))?;
         AppStream::of_upgraded(upgraded)
+            .map(|stream| stream.decided(decision))
             .ok_or_else(|| Problem::new(Code::Internal).detail("an upgraded stream has an unknown transport"))
     }
 
@@ -162,6 +164,11 @@ pub async fn problem_in(response: Response<Incoming>) -> Result<Response<Incomin
     let Some(code) = refusal_code(&response) else { return Ok(response) };
     let document = read_body(response.into_body(), MAX_CONTROL_BYTES).await.unwrap_or_default();
     Err(refusal(code, &document))
+}
+
+/// The relay's decision on a request: only the relay sets this header, it drops an upstream's own.
+pub fn decision_in(answer: &HeaderMap) -> Option<DecisionId> {
+    answer.get(headers::DECISION)?.to_str().ok()?.parse().ok()
 }
 
 /// The code of a refusal: only the relay sets this header, it drops an upstream's own.

@@ -20,7 +20,9 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{self, Denials, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE};
+use postern_protocol::local::{
+    self, Activity, Denials, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE,
+};
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
 use serde::{Deserialize as _, Serialize};
 use std::convert::Infallible;
@@ -78,11 +80,12 @@ fn router(api: Arc<LocalApi>) -> Router {
     Router::new()
         .route(local::STATUS, get(status))
         .route(local::APPS, get(apps))
-        .route(local::LOGIN, post(login))
+        .route(local::LOGIN, post(login).delete(cancel_login))
         .route(local::LOGOUT, post(logout))
         .route(local::DENIALS, get(denials))
         .route(local::EVENTS, get(events))
         .route(local::LOGS, get(logs))
+        .route(local::ACTIVITY, get(activity))
         .route(&format!("{}/{{app}}", local::CONNECT), post(connect))
         .route(&format!("{}/{{app}}/{{stream}}", local::CONNECT), get(stream_end))
         .fallback(|| async { Refusal::from(Code::NotFound) })
@@ -131,6 +134,11 @@ async fn login_request(request: Request) -> Result<LoginRequest, Problem> {
         .map_err(|error| Problem::new(Code::RequestInvalid).detail(error.to_string()))
 }
 
+async fn cancel_login(State(api): Api) -> Result<StatusCode, Refusal> {
+    api.engine.cancel_login().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn logout(State(api): Api) -> Result<Response, Refusal> {
     Ok(json(&api.engine.logout().await?))
 }
@@ -143,8 +151,13 @@ async fn logs(State(api): Api) -> Response {
     json(&api.log.lines())
 }
 
+async fn activity(State(api): Api) -> Response {
+    json(&Activity { entries: api.access.uplink().activity().newest_first() })
+}
+
 async fn events(State(api): Api) -> Response {
-    let events = Events::new(api.engine.watch(), api.listeners.watch(), api.access.uplink().subscribe());
+    let uplink = api.access.uplink();
+    let events = Events::new(api.engine.watch(), api.listeners.watch(), uplink.subscribe(), uplink.activity().clone());
     lines(stream::unfold((events, api), |(mut events, api)| async move {
         let event: LocalEvent = tokio::select! {
             event = events.next() => event?,

@@ -1,8 +1,9 @@
 //! The way to the relay as the data path sees it now. The engine writes it, every request reads it.
 
+use crate::activity::{Activity, Asked};
 use crate::denials::Denials;
 use crate::engine::Engine;
-use crate::link::{AppStream, Body, Link, StreamEnd, problem_in};
+use crate::link::{AppStream, Body, Link, StreamEnd, decision_in, problem_in};
 use futures_util::future::BoxFuture;
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
@@ -57,6 +58,7 @@ pub struct Uplink {
     way: Mutex<Result<Arc<Way>, Problem>>,
     apps: watch::Sender<Arc<[AppEntry]>>,
     denials: Denials,
+    activity: Arc<Activity>,
     notices: broadcast::Sender<Notice>,
 }
 
@@ -67,6 +69,7 @@ impl Uplink {
             way: Mutex::new(Err(Problem::new(Code::NotSignedIn))),
             apps: watch::Sender::new(Arc::from([])),
             denials: Denials::default(),
+            activity: Arc::default(),
             notices: broadcast::Sender::new(DENIED_BACKLOG),
         })
     }
@@ -121,6 +124,7 @@ impl Uplink {
             tokio::time::sleep(CUT_TOLD).await;
             // Twice, for the relay's word may have come before the stream's end as well as after it.
             if let Some(denial) = uplink.denials.note_cut_untold(app, problem, 2 * CUT_TOLD) {
+                uplink.activity.told(&denial);
                 let _ = uplink.notices.send(Notice::Denied(denial));
             }
         });
@@ -142,6 +146,7 @@ impl Uplink {
     /// Tells that live streams are held.
     pub fn held(&self, app: AppName, problem: Problem, until: Timestamp) {
         let denial = self.denials.note(DenialKind::Held, app, problem);
+        self.activity.told(&denial);
         let _ = self.notices.send(Notice::Held { denial, until });
     }
 
@@ -150,17 +155,34 @@ impl Uplink {
         let _ = self.notices.send(Notice::Resumed(app));
     }
 
-    /// Tells that a request or stream was refused.
+    /// Tells that a request or stream was refused or cut.
     pub fn denied(&self, kind: DenialKind, app: AppName, problem: Problem) {
-        tracing::debug!(%app, code = %problem.code, decision = problem.decision.as_ref().map(DecisionId::as_str), "refused");
-        let denial = self.denials.note(kind, app, problem);
+        let denial = self.note(kind, app, problem);
+        self.activity.told(&denial);
         // Nobody need be watching.
         let _ = self.notices.send(Notice::Denied(denial));
+    }
+
+    /// The same of what was asked for just now.
+    fn refused(&self, kind: DenialKind, app: AppName, asked: Asked, problem: Problem) {
+        let denial = self.note(kind, app, problem);
+        self.activity.refused(&denial, asked);
+        let _ = self.notices.send(Notice::Denied(denial));
+    }
+
+    fn note(&self, kind: DenialKind, app: AppName, problem: Problem) -> Denial {
+        tracing::debug!(%app, code = %problem.code, decision = problem.decision.as_ref().map(DecisionId::as_str), "refused");
+        self.denials.note(kind, app, problem)
     }
 
     /// The last refusals.
     pub fn denials(&self) -> &Denials {
         &self.denials
+    }
+
+    /// What went through lately, and how apps are used.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
     /// Follows refusals, cuts and holds.
@@ -221,31 +243,43 @@ impl Access {
 
     /// Sends a request to the app its `Host` names. A refusal by the relay is an `Err`, what the app answers is not.
     pub async fn request(&self, app: &AppName, request: Request<Body>) -> Result<Response<Incoming>, Problem> {
-        let spare = replay_of(&request);
+        let (asked, spare) = (Asked::request(&request), replay_of(&request));
         let mut problem = match self.send(request).await {
-            Ok(response) => return Ok(response),
+            Ok(response) => return Ok(self.answered(app, asked, response)),
             Err(problem) => problem,
         };
         // Also where the request cannot be sent again: its sender will.
         let mended = self.mended(&mut problem, spare.is_some()).await;
         let problem = match spare {
             Some(spare) if mended => match self.send(spare).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => return Ok(self.answered(app, asked, response)),
                 Err(problem) => problem,
             },
             _ => problem,
         };
-        self.uplink.denied(DenialKind::Request, app.clone(), problem.clone());
+        self.uplink.refused(DenialKind::Request, app.clone(), asked, problem.clone());
         Err(problem)
+    }
+
+    fn answered(&self, app: &AppName, asked: Asked, response: Response<Incoming>) -> Response<Incoming> {
+        let (status, decision) = (response.status().as_u16(), decision_in(response.headers()));
+        self.uplink.activity.allowed(app, asked, Some(status), decision);
+        response
     }
 
     /// Opens a stream to a `tcp` app of the list.
     pub async fn connect(&self, app: &AppName) -> Result<AppStream, Problem> {
-        let opened = self.open(app).await;
-        if let Err(problem) = &opened {
-            self.uplink.denied(DenialKind::Stream, app.clone(), problem.clone());
+        let (asked, in_use) = (Asked::stream(), self.uplink.activity.begin(app));
+        match self.open(app).await {
+            Ok(stream) => {
+                self.uplink.activity.allowed(app, asked, None, stream.decision().cloned());
+                Ok(stream.counted(in_use))
+            }
+            Err(problem) => {
+                self.uplink.refused(DenialKind::Stream, app.clone(), asked, problem.clone());
+                Err(problem)
+            }
         }
-        opened
     }
 
     async fn open(&self, app: &AppName) -> Result<AppStream, Problem> {

@@ -3,7 +3,8 @@
 /// The relay's signed identity assertion to the upstream: a JWT, verifiable with the keys at the relay's JWKS.
 pub const IDENTITY: &str = "x-postern-identity";
 
-/// On a refusal: the decision's id, the same as in the problem document and the audit log.
+/// On a decided request, allowed or refused: the decision's id, the same as in the audit log and a refusal's problem
+/// document. An upstream's own is dropped, so only the relay says it.
 pub const DECISION: &str = "postern-decision";
 
 /// On a refusal: the stable error code.

@@ -106,6 +106,7 @@ fn finish(
     let (mut head, body) = response.into_parts();
     forward::clean_response(&mut head.headers);
     head.headers.remove(TRAILER);
+    refusal::decided(&mut head.headers, live.permit().decision());
     head.extensions.clear();
     for name in [LOCATION, CONTENT_LOCATION] {
         if let Some(local) = head.headers.get(&name).and_then(|value| localise(value, door, local)) {

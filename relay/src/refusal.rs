@@ -2,9 +2,9 @@
 
 use crate::body::{self, Body};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use postern_protocol::problem::MEDIA_TYPE;
-use postern_protocol::{Code, Problem, Retry, StepUp, headers};
+use postern_protocol::{Code, DecisionId, Problem, Retry, StepUp, headers};
 
 /// The name this relay has in `Proxy-Status`.
 pub const PROXY_NAME: &str = "postern-relay";
@@ -22,10 +22,8 @@ pub fn response(problem: &Problem) -> Response<Body> {
     if let Ok(status) = HeaderValue::try_from(problem.proxy_status(PROXY_NAME)) {
         headers.insert(HeaderName::from_static("proxy-status"), status);
     }
-    if let Some(decision) = &problem.decision
-        && let Ok(decision) = HeaderValue::from_str(decision.as_str())
-    {
-        headers.insert(HeaderName::from_static(headers::DECISION), decision);
+    if let Some(decision) = &problem.decision {
+        decided(headers, decision);
     }
     if problem.code.status() == 407 {
         headers.insert(PROXY_AUTHENTICATE, challenge(problem));
@@ -34,6 +32,13 @@ pub fn response(problem: &Problem) -> Response<Body> {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// Names the decision in an answer's head, in place of whoever named one before.
+pub fn decided(answer: &mut HeaderMap, decision: &DecisionId) {
+    if let Ok(decision) = HeaderValue::from_str(decision.as_str()) {
+        answer.insert(HeaderName::from_static(headers::DECISION), decision);
+    }
 }
 
 /// What the session token lacks (RFC 6750 §3, and RFC 9470 §3 for a sign-in that is too old or too weak), said of the

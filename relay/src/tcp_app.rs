@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use postern_protocol::{AppName, Code, Problem};
+use postern_protocol::{AppName, Code, DecisionId, Problem};
 use std::io::{self, IoSlice};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -19,19 +19,24 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 /// Answers `CONNECT`: 200, and from there on the stream is the app's.
 pub(crate) async fn answer(stream: &Stream, request: Request<Incoming>, app: AppName) -> Response<Body> {
     match open(stream, request, app).await {
-        Ok(()) => Response::new(body::empty()),
+        Ok(decision) => {
+            let mut answer = Response::new(body::empty());
+            refusal::decided(answer.headers_mut(), &decision);
+            answer
+        }
         Err(problem) => refusal::response(&problem),
     }
 }
 
-async fn open(stream: &Stream, request: Request<Incoming>, app: AppName) -> Result<(), Problem> {
+async fn open(stream: &Stream, request: Request<Incoming>, app: AppName) -> Result<DecisionId, Problem> {
     let admitted = gate::admit(&stream.peer, &stream.cut, &request, app).await?;
     let live = admitted.live;
     let upstream = upstream::dial(&live).await.map_err(|failure| failure.problem(&live))?;
     let upgrade =
         stream.upgrade().ok_or_else(|| Problem::new(Code::Internal).decision(live.permit().decision().clone()))?;
+    let decision = live.permit().decision().clone();
     stream.afterwards(carry(upgrade, Upstream { tcp: upstream, orderly: false }, live));
-    Ok(())
+    Ok(decision)
 }
 
 /// A connection to an upstream. Dropped before both directions ended in order, it is reset, so that the app does

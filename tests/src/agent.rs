@@ -1,7 +1,7 @@
 //! The real agent in its own process, and the commands of the person who uses it.
 
 use crate::browser::Browser;
-use crate::client::{Reply, get, http};
+use crate::client::{Reply, exchange, get, http};
 use crate::keyring::Keyring;
 use crate::process::{Output, Process, run};
 use crate::relay::Relay;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::process::Command;
 
 /// An agent, `postern agent run`, with a state directory of its own.
@@ -130,6 +131,14 @@ impl Agent {
     /// `postern status --json`.
     pub async fn status(&self) -> Value {
         self.run(&["status", "--json"]).await.json()
+    }
+
+    /// A call of the local API without a body: the answer's status and JSON, or null where there is none.
+    pub async fn local(&self, method: &str, path: &str) -> (u16, Value) {
+        let stream = UnixStream::connect(self.state.join("agent.sock")).await.unwrap();
+        let request = Request::builder().method(method).uri(path).header("host", "agent");
+        let reply = exchange(stream, request.body("").unwrap()).await.unwrap();
+        (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
     /// Waits until the agent's state is `state`.

@@ -17,7 +17,7 @@ impl AppStream {
         mut from_local: impl AsyncRead + Unpin,
         mut to_local: impl AsyncWrite + Unpin,
     ) -> Result<(), StreamEnd> {
-        let (mut sender, mut receiver) = self.split();
+        let (mut sender, mut receiver, _in_use) = self.split();
         let both = tokio::try_join!(upwards(&mut from_local, &mut sender), downwards(&mut receiver, &mut to_local));
         if both.is_err() {
             sender.give_up();

@@ -1,9 +1,10 @@
 //! A QUIC stream as `tokio` sees streams, and as the raw bytes of an app once `CONNECT` went through.
 
+use crate::activity::InUse;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use postern_protocol::Code;
+use postern_protocol::{Code, DecisionId};
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -76,6 +77,8 @@ pub struct AppStream {
     stream: QuicStream,
     /// What came along with the head of the answer.
     early: Bytes,
+    decision: Option<DecisionId>,
+    in_use: Option<InUse>,
 }
 
 /// How one direction of an [`AppStream`] ended other than in good order.
@@ -149,13 +152,28 @@ impl AppStream {
     /// What an upgraded exchange on a [`crate::link::Link`] has become.
     pub fn of_upgraded(upgraded: Upgraded) -> Option<Self> {
         let parts = upgraded.downcast::<TokioIo<QuicStream>>().ok()?;
-        Some(Self { stream: parts.io.into_inner(), early: parts.read_buf })
+        Some(Self { stream: parts.io.into_inner(), early: parts.read_buf, decision: None, in_use: None })
+    }
+
+    /// The same, as the relay decided it.
+    pub(super) fn decided(self, decision: Option<DecisionId>) -> Self {
+        Self { decision, ..self }
+    }
+
+    /// The relay's decision, if it told.
+    pub fn decision(&self) -> Option<&DecisionId> {
+        self.decision.as_ref()
+    }
+
+    /// The same, counted as under way until it has ended.
+    pub fn counted(self, in_use: InUse) -> Self {
+        Self { in_use: Some(in_use), ..self }
     }
 
     /// The halves, for copying without a buffer in between.
-    pub(super) fn split(self) -> (AppSender, AppReceiver) {
-        let Self { stream: QuicStream { send, recv }, early } = self;
-        (AppSender { send }, AppReceiver { recv, early })
+    pub(super) fn split(self) -> (AppSender, AppReceiver, Option<InUse>) {
+        let Self { stream: QuicStream { send, recv }, early, in_use, .. } = self;
+        (AppSender { send }, AppReceiver { recv, early }, in_use)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::watched::Watched;
 use super::{accept, forward, page};
+use crate::activity::InUse;
 use crate::link::{Body, full};
 use crate::peer::Uid;
 use crate::uplink::Access;
@@ -88,9 +89,8 @@ impl Site {
         let reader = Reader::of(request.headers());
         match guard::judge(&asked(&request), self.port) {
             Verdict::Open(Place::App(app)) => {
-                let answer = self.forward(request, &app).await.unwrap_or_else(|problem| refusal(problem, reader));
-                let uplink = Arc::clone(self.access.uplink());
-                return answer.map(|body| Watched::of(body, app, uplink));
+                let answer = self.forward(request, app).await;
+                return answer.unwrap_or_else(|problem| refusal(problem, reader).map(Watched::own));
             }
             Verdict::Open(Place::Index) => self.index(&request).unwrap_or_else(|problem| refusal(problem, reader)),
             Verdict::Ask(place) => page::ask(&self.address(&place, &request), &place),
@@ -99,14 +99,16 @@ impl Site {
         .map(Watched::own)
     }
 
-    async fn forward(&self, mut request: Request<Incoming>, app: &AppName) -> Result<Response<Body>, Problem> {
+    async fn forward(&self, mut request: Request<Incoming>, app: AppName) -> Result<Response<Watched>, Problem> {
+        let in_use = self.access.uplink().activity().begin(&app);
         let switch = forward::asks_for_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
-        let response = self.access.request(app, forward::to_relay(request, app)?).await?;
+        let response = self.access.request(&app, forward::to_relay(request, &app)?).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(forward::to_client(response));
+            let uplink = Arc::clone(self.access.uplink());
+            return Ok(forward::to_client(response).map(|body| Watched::of(body, app, uplink, in_use)));
         }
         match switch {
-            Some(local) => self.switch(local, response, app.clone()),
+            Some(local) => Ok(self.switch(local, response, app, in_use).map(Watched::own)),
             None => Err(Problem::new(Code::UpstreamInvalid).detail("the app switched protocols unasked")),
         }
     }
@@ -117,7 +119,8 @@ impl Site {
         local: hyper::upgrade::OnUpgrade,
         mut response: Response<Incoming>,
         app: AppName,
-    ) -> Result<Response<Body>, Problem> {
+        in_use: InUse,
+    ) -> Response<Body> {
         let upgraded = hyper::upgrade::on(&mut response);
         let uplink = Arc::clone(self.access.uplink());
         tokio::spawn(async move {
@@ -126,12 +129,12 @@ impl Site {
             {
                 let (from_local, to_local) = tokio::io::split(TokioIo::new(local));
                 // Either side may leave a WebSocket at any time.
-                if let Err(end) = stream.splice(from_local, to_local).await {
+                if let Err(end) = stream.counted(in_use).splice(from_local, to_local).await {
                     uplink.ended(&app, end);
                 }
             }
         });
-        Ok(forward::switching(response))
+        forward::switching(response)
     }
 
     fn index(&self, request: &Request<Incoming>) -> Result<Response<Body>, Problem> {

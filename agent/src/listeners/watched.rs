@@ -1,5 +1,6 @@
 //! The body of an answer on its way to a local client: if the relay cuts it, the user is told why.
 
+use crate::activity::InUse;
 use crate::link::{Body, StreamEnd};
 use crate::uplink::Uplink;
 use bytes::Bytes;
@@ -13,17 +14,19 @@ use std::task::{Context, Poll, ready};
 pub(super) struct Watched {
     body: Body,
     of: Option<(AppName, Arc<Uplink>)>,
+    /// The request is under way until the answer has gone.
+    _in_use: Option<InUse>,
 }
 
 impl Watched {
     /// What an app answers.
-    pub(super) fn of(body: Body, app: AppName, uplink: Arc<Uplink>) -> Self {
-        Self { body, of: Some((app, uplink)) }
+    pub(super) fn of(body: Body, app: AppName, uplink: Arc<Uplink>, in_use: InUse) -> Self {
+        Self { body, of: Some((app, uplink)), _in_use: Some(in_use) }
     }
 
     /// What the agent answers by itself.
     pub(super) fn own(body: Body) -> Self {
-        Self { body, of: None }
+        Self { body, of: None, _in_use: None }
     }
 }
 

@@ -1,19 +1,22 @@
 //! The local API over a real socket, called by the real client, in front of a mock relay.
 
 use super::*;
+use crate::activity::Asked;
 use crate::config::Config;
 use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
 use crate::peer::Uid;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
+use postern_client::Lines;
 use postern_client::{AppConnection, Client};
 use postern_protocol::Timestamp;
 use postern_protocol::control::AppKind;
-use postern_protocol::local::{DenialKind, State as AgentState};
+use postern_protocol::local::{ActivityEntry, ActivityKind, AppTraffic, DenialKind, State as AgentState};
+use postern_protocol::{DecisionId, headers as names};
 use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// An agent whose engine rests while the test writes the uplink.
 struct Running {
@@ -21,6 +24,7 @@ struct Running {
     client: Client,
     uplink: Arc<Uplink>,
     log: RecentLog,
+    http_port: u16,
     stop: CancellationToken,
 }
 
@@ -38,11 +42,11 @@ impl Running {
         let resting = Engine::start(config.clone(), state.clone(), Uplink::new()).await.unwrap();
         let access = access(uplink.clone());
         let listeners = Listeners::open(state, &config, access.clone()).unwrap();
-        let stop = CancellationToken::new();
+        let (stop, http_port) = (CancellationToken::new(), listeners.http_port());
         let log = RecentLog::default();
         let api = LocalApi::new(resting, listeners, access, stop.clone()).with_log(log.clone());
         tokio::spawn(api.serve(socket));
-        Self { client: Client::new(dir.path()), dir, uplink, log, stop }
+        Self { client: Client::new(dir.path()), dir, uplink, log, http_port, stop }
     }
 
     /// The status line and the body of the answer to a raw request.
@@ -54,11 +58,32 @@ impl Running {
         answer
     }
 
+    /// The answer of the port of HTTP apps.
+    async fn http(&self, app: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).await.unwrap();
+        let host = format!("{app}.localhost:{}", self.http_port);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     async fn refusal(&self, request: &str) -> Problem {
         let answer = self.raw(request).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("application/problem+json"), "{answer}");
         serde_json::from_str(body).unwrap()
+    }
+}
+
+/// The next event that is not about how much is used.
+async fn next(events: &mut Lines<LocalEvent>) -> Option<LocalEvent> {
+    loop {
+        match events.next().await.unwrap() {
+            Some(LocalEvent::Activity { .. } | LocalEvent::Traffic { .. }) => {}
+            other => return other,
+        }
     }
 }
 
@@ -90,7 +115,14 @@ async fn the_log_is_told() {
 #[tokio::test]
 async fn a15_another_user_is_refused_by_peer_credential() {
     let agent = Running::start_for(Uid(Uid::own().0 + 1), Uplink::new()).await;
-    for call in ["GET /v1/status", "POST /v1/login", "POST /v1/logout", "GET /v1/events"] {
+    for call in [
+        "GET /v1/status",
+        "POST /v1/login",
+        "DELETE /v1/login",
+        "POST /v1/logout",
+        "GET /v1/events",
+        "GET /v1/activity",
+    ] {
         let problem = agent.refusal(&format!("{call} HTTP/1.1\r\nhost: agent\r\n\r\n")).await;
         assert_eq!(problem.code, Code::PeerRefused);
     }
@@ -113,7 +145,10 @@ async fn every_bad_call_gets_a_problem() {
         (post("/v1/status", ""), Code::MethodNotAllowed),
         (post("/v1/logs", ""), Code::MethodNotAllowed),
         (get("/v1/logs/x"), Code::NotFound),
+        (get("/v1/login").replace("GET", "PUT"), Code::MethodNotAllowed),
+        (post("/v1/activity", ""), Code::MethodNotAllowed),
         (post("/v1/login", ""), Code::RequestInvalid),
+        (post("/v1/login", "{\"renew\":1}"), Code::RequestInvalid),
         (post("/v1/login", "[]"), Code::RequestInvalid),
         (post("/v1/login", "{} trailing"), Code::RequestInvalid),
         (post("/v1/login", &"[".repeat(60_000)), Code::RequestInvalid),
@@ -183,26 +218,25 @@ async fn events_begin_with_the_state_and_end_with_the_agent() {
     let mut events = agent.client.events().await.unwrap();
     assert!(matches!(events.next().await.unwrap(), Some(LocalEvent::Status { .. })));
     assert!(matches!(events.next().await.unwrap(), Some(LocalEvent::Apps { apps }) if apps.is_empty()));
+    assert_eq!(events.next().await.unwrap(), Some(LocalEvent::Traffic { apps: vec![] }));
     agent.uplink.set_apps(vec![entry("wiki", AppKind::Http)]);
-    assert!(matches!(events.next().await.unwrap(), Some(LocalEvent::Apps { apps }) if apps.len() == 1));
+    assert!(matches!(next(&mut events).await, Some(LocalEvent::Apps { apps }) if apps.len() == 1));
     let told = Problem::new(Code::PolicyDenied).advice(Some("because".into()), None);
     agent.uplink.denied(DenialKind::Request, db(), told.clone());
-    let Some(LocalEvent::Denied { app, problem, at, kind, .. }) = events.next().await.unwrap() else {
-        panic!("denied")
-    };
+    let Some(LocalEvent::Denied { app, problem, at, kind, .. }) = next(&mut events).await else { panic!("denied") };
     assert_eq!((&app, &*problem, kind), (&db(), &told, DenialKind::Request));
     let until = Timestamp::from_seconds(7);
     agent.uplink.held(db(), Problem::new(Code::TokenExpired), until);
-    let Some(LocalEvent::Held { problem, until: told, .. }) = events.next().await.unwrap() else { panic!("held") };
+    let Some(LocalEvent::Held { problem, until: told, .. }) = next(&mut events).await else { panic!("held") };
     assert_eq!((problem.code, told), (Code::TokenExpired, until));
     agent.uplink.resumed(db());
-    assert_eq!(events.next().await.unwrap(), Some(LocalEvent::Resumed { app: db() }));
+    assert_eq!(next(&mut events).await, Some(LocalEvent::Resumed { app: db() }));
     let kept = agent.client.denials().await.unwrap().denials;
     let kinds: Vec<_> = kept.iter().map(|denial| denial.kind).collect();
     assert_eq!(kinds, [DenialKind::Held, DenialKind::Request], "the newest first");
     assert_eq!((kept[1].at, &kept[1].app), (at, &db()));
     agent.stop.cancel();
-    assert_eq!(events.next().await.unwrap(), None);
+    assert_eq!(next(&mut events).await, None);
 }
 
 #[tokio::test]
@@ -223,4 +257,98 @@ async fn nobody_at_the_socket_means_no_agent() {
     let left_behind = std::os::unix::net::UnixListener::bind(dir.path().join(local::SOCKET_NAME)).unwrap();
     drop(left_behind);
     assert_eq!(Client::new(dir.path()).status().await.err().unwrap().code, Code::AgentNotRunning);
+}
+
+/// The next entries and the next use told; both come within their pace.
+async fn told(events: &mut Lines<LocalEvent>) -> (Vec<ActivityEntry>, Vec<AppTraffic>) {
+    let (mut entries, mut apps) = (Vec::new(), Vec::new());
+    while entries.is_empty() || apps.is_empty() {
+        match events.next().await.unwrap() {
+            Some(LocalEvent::Activity { entries: new }) => entries.extend(new),
+            Some(LocalEvent::Traffic { apps: new }) => apps.extend(new),
+            Some(_) => {}
+            None => panic!("events ended"),
+        }
+    }
+    (entries, apps)
+}
+
+/// What was allowed and what was refused are both told, each with the decision that the relay named, and what lives is
+/// counted.
+#[tokio::test]
+async fn activity_and_use_are_told_as_they_happen() {
+    let decision = DecisionId::new(Timestamp::from_seconds(1), 7);
+    let (open, closed) = (decision.clone(), decision.clone());
+    let relay = MockRelay::start(move |request| {
+        let (open, closed) = (open.clone(), closed.clone());
+        async move {
+            let vault = request.headers().get("host").is_some_and(|host| host == "vault");
+            let mut answer = match request.method().as_str() {
+                "CONNECT" => echo(request),
+                _ if vault => return refusal(&Problem::new(Code::PolicyDenied).decision(closed)),
+                _ => http::Response::new(crate::link::full("hello")),
+            };
+            answer.headers_mut().insert(names::DECISION, open.as_str().parse().unwrap());
+            answer
+        }
+    });
+    let agent = Running::start(relay.uplink("t").await).await;
+    agent.uplink.set_apps(vec![entry("db", AppKind::Tcp), entry("wiki", AppKind::Http), entry("vault", AppKind::Http)]);
+    let mut events = agent.client.events().await.unwrap();
+    while !matches!(events.next().await.unwrap(), Some(LocalEvent::Traffic { .. })) {}
+
+    let AppConnection { mut bytes, .. } = agent.client.connect(&db()).await.unwrap();
+    let (entries, apps) = told(&mut events).await;
+    assert_eq!((entries[0].kind, &entries[0].decision), (ActivityKind::Stream, &Some(decision.clone())));
+    let used = apps.iter().rfind(|used| used.app == db()).unwrap();
+    assert_eq!(used.streams, 1, "{apps:?}");
+    bytes.shutdown().await.unwrap();
+    bytes.read_to_end(&mut Vec::new()).await.unwrap();
+    loop {
+        if let Some(LocalEvent::Traffic { apps }) = events.next().await.unwrap() {
+            assert!(apps[0].latency_ms.is_some() && apps[0].last_used.is_some(), "{apps:?}");
+            if apps[0].streams == 0 {
+                break;
+            }
+        }
+    }
+
+    let answer = agent.http("wiki", "/page?token=secret").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("postern-"), "{answer}");
+    assert!(agent.http("vault", "/gold").await.contains(decision.as_str()));
+    let kept = agent.client.activity().await.unwrap().entries;
+    let [refused, allowed, _] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(
+        (refused.path.as_deref(), refused.status, &refused.decision),
+        (Some("/gold"), None, &Some(decision.clone()))
+    );
+    assert_eq!(refused.problem.as_ref().unwrap().code, Code::PolicyDenied);
+    assert_eq!((allowed.method.as_deref(), allowed.path.as_deref()), (Some("GET"), Some("/page")), "without the query");
+    assert_eq!((allowed.status, &allowed.decision, &allowed.problem), (Some(200), &Some(decision), &None));
+    assert_eq!(kept.iter().map(|entry| entry.number).collect::<Vec<_>>(), [3, 2, 1]);
+}
+
+/// Many requests make few events, and a reader is told the newest of them.
+#[tokio::test]
+async fn activity_is_told_at_its_own_pace() {
+    let relay = MockRelay::start(|_| async { http::Response::new(crate::link::full("hello")) });
+    let agent = Running::start(relay.uplink("t").await).await;
+    let mut events = agent.client.events().await.unwrap();
+    while !matches!(events.next().await.unwrap(), Some(LocalEvent::Traffic { .. })) {}
+    let began = std::time::Instant::now();
+    let wiki: AppName = "wiki".parse().unwrap();
+    for _ in 0..400 {
+        let asked = Asked::request(&http::Request::get("/").body(()).unwrap());
+        agent.uplink.activity().allowed(&wiki, asked, Some(200), None);
+    }
+    let (mut newest, mut counts) = (0, Vec::new());
+    while newest < 400 {
+        if let Some(LocalEvent::Activity { entries }) = events.next().await.unwrap() {
+            assert!(entries[0].number > newest, "the newest first, and none twice");
+            (newest, _) = (entries[0].number, counts.push(entries.len()));
+        }
+    }
+    assert!(counts.iter().all(|count| *count <= 100), "{counts:?}");
+    let most = 2 + began.elapsed().as_millis() / 250;
+    assert!(counts.len() as u128 <= most, "{counts:?}");
 }

@@ -19,6 +19,7 @@ mod lapse;
 mod machines;
 mod other_sign_ins;
 mod posture;
+mod prolong;
 mod record;
 mod revocation;
 mod step_up;
