@@ -1,7 +1,7 @@
 //! Notifications: denial, expiry, disconnection. What is worth one is decided here, purely; `watch` shows them.
 
 use crate::feed::Feed;
-use crate::model::{DesktopEvent, View};
+use crate::model::DesktopEvent;
 use crate::organisations::OrganisationId;
 use crate::window;
 use crate::words::{Words, words};
@@ -136,25 +136,22 @@ fn show(app: &AppHandle, feed: &Feed, notice: Option<Notice>) {
     if !preferences.notifications || window::is_looked_at(app) {
         return;
     }
-    let (title, body, view) = phrase(&notice, words);
-    feed.publish(DesktopEvent::Show { view });
+    let (title, body) = phrase(&notice, words);
     if let Err(error) = app.notification().builder().title(title).body(body).show() {
         tracing::info!(%error, "no notification is shown on this system");
     }
 }
 
 /// Names come from elsewhere: they are cut short and stay text.
-fn phrase(notice: &Notice, words: &Words) -> (String, String, View) {
+fn phrase(notice: &Notice, words: &Words) -> (String, String) {
     let short = |name: &str| printable(name).chars().take(MAX_NAME).collect::<String>();
     match notice {
-        Notice::Denied(app) => {
-            (words.denied_title.replace("{app}", &short(app.as_str())), words.denied_body.clone(), View::Activity)
-        }
-        Notice::Expiring => (words.expiring_title.clone(), words.expiring_body.clone(), View::Session),
-        Notice::Expired => (words.expired_title.clone(), words.expired_body.clone(), View::Home),
-        Notice::Revoked => (words.revoked_title.clone(), words.revoked_body.clone(), View::Home),
+        Notice::Denied(app) => (words.denied_title.replace("{app}", &short(app.as_str())), words.denied_body.clone()),
+        Notice::Expiring => (words.expiring_title.clone(), words.expiring_body.clone()),
+        Notice::Expired => (words.expired_title.clone(), words.expired_body.clone()),
+        Notice::Revoked => (words.revoked_title.clone(), words.revoked_body.clone()),
         Notice::Offline(name) => {
-            (words.offline_title.replace("{organisation}", &short(name)), words.offline_body.clone(), View::Diagnostics)
+            (words.offline_title.replace("{organisation}", &short(name)), words.offline_body.clone())
         }
     }
 }
@@ -250,7 +247,7 @@ mod tests {
     #[test]
     fn a17_a_name_stays_text_and_short() {
         let words = words(Language::En).unwrap();
-        let (title, _, _) = phrase(&Notice::Offline(format!("evil\n\u{202e}{}", "x".repeat(500))), words);
+        let (title, _) = phrase(&Notice::Offline(format!("evil\n\u{202e}{}", "x".repeat(500))), words);
         assert!(title.chars().count() < 120 && !title.contains('\n') && !title.contains('\u{202e}'), "{title:?}");
     }
 }

@@ -23,8 +23,8 @@ impl Package {
             println!("Installing cargo-deb (some minutes, once).");
             run(&mut cargo(&["install", "--locked", "cargo-deb"]))?;
         }
-        let mut build = cargo(&["build", "--locked", "--bins", "--profile", &self.profile]);
-        run(build.args(PACKAGES.iter().flat_map(|package| ["-p", package])))?;
+        // One selection for every task, so that features, and with them builds, stay the same.
+        run(&mut cargo(&["build", "--locked", "--workspace", "--bins", "--profile", &self.profile]))?;
         let place = target()?.join("debian");
         std::fs::create_dir_all(&place)
             .map_err(|error| crate::run::Failure::new(format!("{}: {error}", place.display())))?;
