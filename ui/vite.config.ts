@@ -18,5 +18,7 @@ export default defineConfig(({ mode }) => ({
     include: ["src/**/*.test.ts"],
     setupFiles: ["src/test/setup.ts"],
     restoreMocks: true,
+    // The stylesheet is read as text by the test of the pages' shape.
+    css: true,
   },
 }));

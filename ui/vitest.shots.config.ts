@@ -10,5 +10,6 @@ export default defineConfig({
     hookTimeout: 60_000,
     // One browser, two cores: files side by side would only wait for each other.
     fileParallelism: false,
+    maxConcurrency: 2,
   },
 });

@@ -136,7 +136,14 @@ export class App {
       const result = await this.desktop.logout(organisation);
       this.dispatch({ kind: "signed_out", organisation, result });
       this.show("home");
+      this.toasts.show({ tone: "good", text: this.t("session.signedout") });
     });
+  }
+
+  async reopenSignIn(): Promise<void> {
+    if (await this.run("reopen", () => this.desktop.reopenSignIn(this.selected))) {
+      this.toasts.show({ tone: "good", text: this.t("login.reopened") });
+    }
   }
 
   async copy(text: string, what: string): Promise<void> {

@@ -13,6 +13,7 @@ export class Formats {
   readonly #exact: Intl.DateTimeFormat;
   readonly #relative: Intl.RelativeTimeFormat;
   readonly #number: Intl.NumberFormat;
+  readonly #units = new Map<string, Intl.NumberFormat>();
 
   constructor(language: string, timeZone?: string) {
     const zone = timeZone === undefined ? {} : { timeZone };
@@ -65,6 +66,12 @@ export class Formats {
   }
 
   #unit(value: number, unit: string): string {
-    return new Intl.NumberFormat(this.#language, { style: "unit", unit, unitDisplay: "short" }).format(value);
+    let format = this.#units.get(unit);
+    if (!format) {
+      // Costly to make, and asked for by each card and row.
+      format = new Intl.NumberFormat(this.#language, { style: "unit", unit, unitDisplay: "short" });
+      this.#units.set(unit, format);
+    }
+    return format.format(value);
   }
 }
