@@ -5,17 +5,23 @@ use crate::keyring::find;
 use crate::report::{bold, head, say};
 use crate::sign_in::{SignIn, apps, status};
 use crate::stage::{Scene, Stage};
+use postern_protocol::local::State;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::Command;
+
+/// The person takes their time.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Starts everything, lets the person sign in, says what there is to try, and waits.
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     say("Starting a provider, a relay, three apps and an agent.");
     let scene = stage.raise(false).await?;
+    let desktop = stage.open_desktop(&scene);
     let outcome = tokio::select! {
-        outcome = sign_in(&scene) => outcome,
+        outcome = sign_in(&scene, desktop) => outcome,
         failure = stage.fell() => return Err(failure),
     };
     if let Err(failure) = outcome {
@@ -27,7 +33,10 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Err(stage.fell().await)
 }
 
-async fn sign_in(scene: &Scene) -> Result<(), Failure> {
+async fn sign_in(scene: &Scene, desktop: bool) -> Result<(), Failure> {
+    if desktop {
+        return sign_in_at_desktop(scene).await;
+    }
     let mut login = SignIn::begin(scene).await?;
     let opened = open_browser(&login.url);
     head("Sign in");
@@ -38,6 +47,16 @@ async fn sign_in(scene: &Scene) -> Result<(), Failure> {
     });
     say(&format!("\n  {}\n\nYou may be ada (password lovelace) or grace (password hopper).", login.url));
     login.process.finish().await
+}
+
+async fn sign_in_at_desktop(scene: &Scene) -> Result<(), Failure> {
+    head("Sign in");
+    say(&format!("The desktop opens. Your organisation's address is\n\n  {}", bold(&scene.address)));
+    say("\nYou may be ada (password lovelace) or grace (password hopper).");
+    while status(scene).await?.state != State::Online {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// With the person's own environment: it is their browser, not the agent's.

@@ -1,6 +1,7 @@
 //! The relay's configuration and policy for the demo.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// What access tokens are meant for, at provider and relay.
 pub(crate) const RESOURCE: &str = "urn:postern:demo";
@@ -57,6 +58,11 @@ groups = ["{group}"]
         )
     };
     std::iter::once(head).chain(apps.iter().map(app)).collect()
+}
+
+/// The agent's `config.toml`: whoever signs in from the desktop finds the relay, and believes it.
+pub(crate) fn agent_toml(relay: &str, authority: &Path) -> String {
+    format!("relay = \"{relay}\"\nca_file = \"{}\"\n", authority.display())
 }
 
 /// `policy.cedar`.

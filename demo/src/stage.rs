@@ -15,6 +15,8 @@ use tokio::process::Command;
 /// Everything that was started, in order.
 pub(crate) struct Stage {
     running: Vec<Process>,
+    /// The person may close it at any time.
+    desktop: Option<Process>,
     bin: PathBuf,
     dir: TempDir,
 }
@@ -43,6 +45,7 @@ pub(crate) struct Scene {
     pub(crate) apps: Apps,
     /// Where the programs are.
     pub(crate) bin: PathBuf,
+    bus: Option<String>,
     home: PathBuf,
     runtime: PathBuf,
 }
@@ -64,7 +67,7 @@ impl Stage {
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .because("cannot make a temporary directory")?;
-        Ok(Self { running: Vec::new(), bin, dir })
+        Ok(Self { running: Vec::new(), desktop: None, bin, dir })
     }
 
     /// Starts everything; for measuring, with the app `plain` and limits out of the way.
@@ -88,6 +91,9 @@ impl Stage {
             self.running.push(process);
             bus
         });
+        DirBuilder::new().mode(0o700).create(&state).because(state.display())?;
+        let configuration = settings::agent_toml(&address, &authority);
+        std::fs::write(state.join("config.toml"), configuration).because("the agent's config.toml")?;
         let http_port = self.start_agent(&state, bus.as_deref(), (&home, &runtime)).await?;
         Ok(Scene {
             provider,
@@ -101,6 +107,7 @@ impl Stage {
             keyring: bus.is_some(),
             apps,
             bin: self.bin.clone(),
+            bus,
             home,
             runtime,
         })
@@ -131,8 +138,26 @@ impl Stage {
         self.running.iter().map(|process| process.last_words(15)).collect()
     }
 
+    /// Opens the desktop, if it was built and there is a display; says whether it did.
+    pub(crate) fn open_desktop(&mut self, scene: &Scene) -> bool {
+        let display = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+        let program = self.bin.join("postern-desktop");
+        if !display || !program.is_file() {
+            return false;
+        }
+        // The person's own environment has the display; settings and bus are the demo's, where theirs may run already.
+        let mut command = Command::new(program);
+        command.env("POSTERN_STATE_DIR", &scene.state).env("XDG_CONFIG_HOME", &scene.home);
+        command.envs(scene.bus.as_ref().map(|bus| ("DBUS_SESSION_BUS_ADDRESS", bus)));
+        self.desktop = Process::start("desktop", &mut command, scene.log("desktop")).ok();
+        self.desktop.is_some()
+    }
+
     /// Ends everything, last started first, and removes the directory.
     pub(crate) async fn stop(mut self) {
+        if let Some(desktop) = self.desktop.take() {
+            desktop.stop().await;
+        }
         while let Some(process) = self.running.pop() {
             process.stop().await;
         }

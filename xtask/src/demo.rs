@@ -1,7 +1,8 @@
 //! `cargo xtask demo`.
 
 use crate::packages::{Consent, DBUS, KEYRING, install};
-use crate::run::{Failure, Outcome, build_programs, target};
+use crate::run::{Failure, Outcome, build_programs, cargo, run, target};
+use crate::ui;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -26,10 +27,18 @@ impl Demo {
         install(&[DBUS, KEYRING], consent)?;
         eprintln!("Building agent, relay and demo (some minutes the first time).");
         build_programs("dev")?;
+        if !self.once && has_display() {
+            ui::build(consent)?;
+            run(&mut cargo(&["build", "--locked", "-p", "postern-desktop"]))?;
+        }
         let mut demo = Command::new(target()?.join("debug/postern-demo"));
         demo.args(self.once.then_some("--once")).args(self.json.then_some("--json"));
         // In our place: Ctrl-C and signals reach the demo itself, and its exit status is ours.
         let error = demo.exec();
         Err(Failure::new(format!("cannot run postern-demo: {error}")))
     }
+}
+
+fn has_display() -> bool {
+    ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some())
 }

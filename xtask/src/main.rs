@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
-        Command::Ui => ui::build(),
+        Command::Ui => ui::build(packages::Consent::Given),
         Command::Package(package) => package.run(),
     };
     match outcome {

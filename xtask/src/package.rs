@@ -18,7 +18,7 @@ const PACKAGES: [&str; 3] = ["postern-agent", "postern-desktop", "postern-relay"
 impl Package {
     pub(crate) fn run(self) -> Outcome {
         install(&[DPKG_DEV], Consent::Given)?;
-        ui::build()?;
+        ui::build(Consent::Given)?;
         if output(&mut cargo(&["deb", "--version"])).is_none() {
             println!("Installing cargo-deb (some minutes, once).");
             run(&mut cargo(&["install", "--locked", "cargo-deb"]))?;

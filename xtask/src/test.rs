@@ -81,7 +81,7 @@ impl Test {
             Step::Fmt => run(&mut cargo(&["fmt", "--all", "--check"]))?,
             Step::Ui => ui::check()?,
             Step::Clippy => {
-                ui::build()?;
+                ui::build(Consent::Given)?;
                 run(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
             }
             Step::Deny => deny(self.online)?,
@@ -100,7 +100,7 @@ impl Test {
 
 /// Programs and tests in one build: apart, their dependencies would differ in features and be built twice.
 fn build_all() -> Outcome {
-    ui::build()?;
+    ui::build(Consent::Given)?;
     run(&mut cargo(&["build", "--locked", "--workspace", "--all-targets"]))
 }
 
