@@ -2,6 +2,7 @@
 
 mod background;
 mod connect;
+mod doctor;
 mod log;
 mod login;
 mod output;
@@ -52,6 +53,10 @@ enum Command {
     },
     /// Tell why the last request was refused, or the one with this decision
     Why(why::WhyArgs),
+    /// Examine the agent, this device and the way to the relay, and say what to do
+    ///
+    /// Exit status 1 if something does not work. Works without an agent too.
+    Doctor(doctor::DoctorArgs),
     /// Sign out and forget this device's key
     ///
     /// Exit status 0 as soon as nothing of the session is left on this device. Whoever could not be told of it, relay or
@@ -101,7 +106,8 @@ pub fn main() -> ExitCode {
     };
     let output = Output::standard(cli.command.wants_json());
     match run(cli, &output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
             output.problem(&problem);
             ExitCode::FAILURE
@@ -114,6 +120,7 @@ impl Command {
         match self {
             Self::Login(login) => login.format.json,
             Self::Why(why) => why.format.json,
+            Self::Doctor(doctor) => doctor.format.json,
             Self::Status(format) | Self::Apps(format) | Self::Logout(format) => format.json,
             Self::Agent(AgentCommand::Status(format)) => format.json,
             Self::Connect { .. } | Self::Agent(_) => false,
@@ -121,7 +128,8 @@ impl Command {
     }
 }
 
-fn run(cli: Cli, output: &Output) -> Result<(), Problem> {
+/// `false`: done, and what was found is not well.
+fn run(cli: Cli, output: &Output) -> Result<bool, Problem> {
     // Everything below finds the same cryptography, whichever crate asks first. It can be set only once.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // One thread: measured a third faster than two that steal work from each other, and enough for one user.
@@ -135,13 +143,18 @@ fn run(cli: Cli, output: &Output) -> Result<(), Problem> {
     result
 }
 
-async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
+async fn perform(cli: Cli, output: &Output) -> Result<bool, Problem> {
     let state_dir = match &cli.place.state_dir {
         Some(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()),
         None => place::default_path()?,
     };
     let config = cli.place.config.as_deref();
-    match cli.command {
+    if let Command::Doctor(args) = &cli.command {
+        return doctor::run(args, &state_dir, config, output).await;
+    }
+    let done = match cli.command {
+        // Done above.
+        Command::Doctor(_) => Ok(()),
         Command::Login(login) => login::run(login, &state_dir, config, output).await,
         Command::Status(_) => {
             let status = client(&state_dir)?.status().await?;
@@ -169,7 +182,8 @@ async fn perform(cli: Cli, output: &Output) -> Result<(), Problem> {
             output.data(&state, |screen: &Screen| screen.service(&state))
         }
         Command::Agent(AgentCommand::Stop) => background::stop(&state_dir, output).await,
-    }
+    };
+    done.map(|()| true)
 }
 
 /// A client of the agent in `state_dir`, unless somebody else could have put a socket there.

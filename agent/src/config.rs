@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use url::Url;
 
 const FILE_NAME: &str = "config.toml";
 const MAX_FILE: u64 = 256 * 1024;
@@ -35,6 +36,8 @@ pub struct Config {
     pub keyring: bool,
     /// Fixed local ports of TCP apps.
     pub ports: BTreeMap<AppName, u16>,
+    /// An http address that answers 204 where no page of the network stands in the way.
+    pub captive_probe: Option<Url>,
     /// The service account that this agent signs in as.
     pub service_account: Option<ServiceAccount>,
 }
@@ -59,6 +62,7 @@ impl Default for Config {
             http_port: 0,
             keyring: true,
             ports: BTreeMap::new(),
+            captive_probe: None,
             service_account: None,
         }
     }
@@ -112,7 +116,8 @@ type Entry<'t, 'a> = Option<(&'t DeValue<'a>, Range<usize>)>;
 
 impl Reader<'_> {
     fn config(&mut self, table: &DeTable<'_>) -> Config {
-        let known = ["relay", "ca_file", "device_name", "http_port", "keyring", "ports", "service_account"];
+        let known =
+            ["relay", "ca_file", "device_name", "http_port", "keyring", "ports", "captive_probe", "service_account"];
         self.unknown_keys(table, &known);
         Config {
             relay: self.relay(get(table, "relay")),
@@ -121,6 +126,7 @@ impl Reader<'_> {
             http_port: self.number(get(table, "http_port"), 0).unwrap_or(0),
             keyring: self.boolean(get(table, "keyring")).unwrap_or(true),
             ports: self.ports(get(table, "ports")),
+            captive_probe: self.captive_probe(get(table, "captive_probe")),
             service_account: self.service_account(get(table, "service_account")),
         }
     }
@@ -154,6 +160,14 @@ impl Reader<'_> {
             self.mistake(&span, &format!("device_name is 1 to {MAX_DEVICE_NAME} printable characters"));
         }
         Some(name)
+    }
+
+    /// In the clear, as a page of the network can only take the place of what is not encrypted.
+    fn captive_probe(&mut self, entry: Entry) -> Option<Url> {
+        let (text, span) = self.text(entry)?;
+        let plain = |url: &Url| url.scheme() == "http" && url.has_host() && url.username().is_empty();
+        let url = Url::parse(&text).ok().filter(plain);
+        url.or_else(|| self.wrong(&span, "an address that begins with http://"))
     }
 
     fn ports(&mut self, entry: Entry) -> BTreeMap<AppName, u16> {
@@ -299,20 +313,20 @@ mod tests {
     #[test]
     fn reads_what_it_is_told() {
         let config = load(
-            "relay = \"relay.example\"\nca_file = \"ca.crt\"\ndevice_name = \"laptop\"\nhttp_port = 8000\nkeyring = false\n\
+            "relay = \"relay.example\"\nca_file = \"ca.crt\"\ndevice_name = \"laptop\"\nhttp_port = 8000\nkeyring = false\ncaptive_probe = \"http://probe.example/204\"\n\
              [ports]\ndb = 15432\n[service_account]\nclient_id = \"ci\"\nclient_secret_file = \"secret\"\ndevice_key_file = \"k\"\n",
         )
         .unwrap();
         assert_eq!(config.ports.get(&"db".parse().unwrap()), Some(&15432));
         assert!(config.ca_pem.unwrap().contains("BEGIN CERTIFICATE"));
         assert!(config.service_account.unwrap().device_key_file.is_absolute());
-        assert!(!config.keyring);
+        assert!(!config.keyring && config.captive_probe.is_some());
     }
 
     #[test]
     fn tells_every_mistake_with_its_line() {
         let problem = load(
-            "relay = \"http://relay.example\"\nca_file = \"absent\"\nhttp_port = 70000\nkeyring = \"no\"\nkeyrng = true\n\
+            "relay = \"http://relay.example\"\nca_file = \"absent\"\nhttp_port = 70000\nkeyring = \"no\"\nkeyrng = true\ncaptive_probe = \"https://x.example\"\n\
              [ports]\nDB = 1\na = 0\nb = 5\nc = 5\n[service_account]\nclient_id = 7\n",
         )
         .unwrap_err();
@@ -324,11 +338,12 @@ mod tests {
             (3, "a port from 0"),
             (4, "true or false"),
             (5, "there is no key keyrng"),
-            (7, "app name"),
-            (8, "a port from 1"),
-            (10, "two apps"),
-            (11, "needs client_secret_file"),
-            (12, "a text in quotes"),
+            (6, "begins with http://"),
+            (8, "app name"),
+            (9, "a port from 1"),
+            (11, "two apps"),
+            (12, "needs client_secret_file"),
+            (13, "a text in quotes"),
         ] {
             let found = detail.split("; ").any(|m| m.contains(&format!("config.toml:{line}:")) && m.contains(what));
             assert!(found, "line {line} {what:?} in {detail}");

@@ -2,12 +2,14 @@
 
 use crate::web::{self, Web, WebError};
 use http::StatusCode;
+use http::header::DATE;
 use postern_protocol::discovery::{Discovery, PATH, RelayEndpoint, SignIn};
 use postern_protocol::problem::printable;
-use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem};
+use postern_protocol::{Code, MAX_CONTROL_BYTES, Problem, Timestamp};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
+use std::time::SystemTime;
 use url::Url;
 
 /// The version of the discovery document that this agent understands.
@@ -52,13 +54,31 @@ pub fn parse_address(text: &str) -> Result<Url, Problem> {
 
 /// Fetches and checks the relay's discovery document.
 pub async fn fetch(address: &Url, ca_pem: Option<&str>) -> Result<Discovery, Problem> {
-    let web = public_client(ca_pem)?;
-    let url = address.join(PATH).map_err(|error| invalid(error.to_string()))?;
-    let answer = web.get(&url).await.map_err(|error| relay_problem(address, &error))?;
+    ask(address, ca_pem).await.0
+}
+
+/// The same, and the time by the clock of whoever answered.
+pub(crate) async fn ask(address: &Url, ca_pem: Option<&str>) -> (Result<Discovery, Problem>, Option<Timestamp>) {
+    let asked = async {
+        let web = public_client(ca_pem)?;
+        let url = address.join(PATH).map_err(|error| invalid(error.to_string()))?;
+        let answer = web.get(&url).await.map_err(|error| relay_problem(address, &error))?;
+        Ok((url, answer))
+    };
+    let (url, answer) = match asked.await {
+        Ok(answered) => answered,
+        Err(problem) => return (Err(problem), None),
+    };
+    let date = answer.headers().get(DATE).and_then(|date| read_date(date.to_str().ok()?));
     if answer.status() != StatusCode::OK {
-        return Err(invalid(format!("{url} answers {}", answer.status().as_u16())));
+        return (Err(invalid(format!("{url} answers {}", answer.status().as_u16()))), date);
     }
-    parse(address, answer.body())
+    (parse(address, answer.body()), date)
+}
+
+fn read_date(text: &str) -> Option<Timestamp> {
+    let since = httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_seconds(since.as_secs()))
 }
 
 /// The client for a relay's public listener.

@@ -11,6 +11,7 @@ mod events;
 mod held;
 mod login;
 mod outcome;
+mod patient;
 mod record;
 mod resume;
 mod setup;
@@ -20,9 +21,11 @@ mod step_up;
 mod upkeep;
 
 use crate::config::Config;
+use crate::doctor::Patient;
 use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
 use driver::{Driver, Message};
+pub(crate) use patient::without_agent;
 use postern_protocol::local::{LoginEvent, LoginRequest, SignedOut, Status};
 use postern_protocol::{Code, Problem, StepUp};
 use setup::Setup;
@@ -112,6 +115,13 @@ impl Engine {
     pub fn refused(&self, code: Code) {
         // Of many refusals for one cause it is enough that some arrive.
         let _ = self.inbox.try_send(Message::Refused { code });
+    }
+
+    /// What the doctor gets to know.
+    pub(crate) async fn patient(&self) -> Result<Patient, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Examine { reply }).await?;
+        answer.await.map_err(|_| stopped())
     }
 
     /// Ends every task and connection. The session can be resumed by the next engine.

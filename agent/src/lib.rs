@@ -5,11 +5,13 @@
 //! decisions of `postern-agent-core`. [`local_api`] and its [`postern_client`] are how the [`cli`] talks to the agent.
 
 pub mod activity;
+mod bundle;
 pub mod cli;
 pub mod config;
 pub mod denials;
 pub mod device_key;
 pub mod discovery;
+mod doctor;
 pub mod engine;
 pub mod enroll;
 #[cfg(test)]

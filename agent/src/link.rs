@@ -46,6 +46,14 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long the relay's acknowledgement of our goodbye may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Does the relay answer, as itself? Takes no certificate of the device, and so is good for nothing more.
+pub(crate) async fn reach(endpoint: &RelayEndpoint) -> Result<(), Problem> {
+    let (local, connection) = dial::connect(endpoint, None).await?;
+    connection.close(quinn::VarInt::from_u32(0), b"");
+    let _ = tokio::time::timeout(GOODBYE_LIMIT, local.wait_idle()).await;
+    Ok(())
+}
+
 /// One QUIC connection to the relay. Dropping it ends the connection once its last stream has ended.
 pub struct Link {
     endpoint: quinn::Endpoint,
@@ -58,7 +66,7 @@ pub struct Link {
 impl Link {
     /// Connects to a relay, trusting nothing but the authority it named in its discovery document.
     pub async fn dial(endpoint: &RelayEndpoint, identity: TlsIdentity) -> Result<Arc<Self>, Problem> {
-        let (endpoint, connection) = dial::connect(endpoint, identity).await?;
+        let (endpoint, connection) = dial::connect(endpoint, Some(identity)).await?;
         let pool = Pool::start(connection.clone());
         let link = Arc::new(Self { endpoint, connection, pool, lost: CancellationToken::new() });
         tokio::spawn(silence::watch(Arc::downgrade(&link)));

@@ -1,5 +1,6 @@
 //! What CLI and desktop ask of the agent, over a Unix socket that only its own user may use.
 
+mod diagnosis;
 mod socket;
 mod streams;
 
@@ -29,6 +30,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::{Events, StreamEnds};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -45,13 +47,23 @@ pub struct LocalApi {
     access: Access,
     ends: StreamEnds,
     log: RecentLog,
+    /// One examination at a time: it knocks at the relay's doors.
+    examining: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl LocalApi {
     /// For this agent. Once `stop` is cancelled, streams of events end and no call is taken any more.
     pub fn new(engine: Engine, listeners: Listeners, access: Access, stop: CancellationToken) -> Self {
-        Self { engine, listeners, access, ends: StreamEnds::default(), log: RecentLog::default(), stop }
+        Self {
+            engine,
+            listeners,
+            access,
+            ends: StreamEnds::default(),
+            log: RecentLog::default(),
+            examining: Arc::new(Semaphore::new(1)),
+            stop,
+        }
     }
 
     /// With the log to show.
@@ -86,6 +98,8 @@ fn router(api: Arc<LocalApi>) -> Router {
         .route(local::EVENTS, get(events))
         .route(local::LOGS, get(logs))
         .route(local::ACTIVITY, get(activity))
+        .route(local::DOCTOR, post(diagnosis::doctor))
+        .route(local::BUNDLE, post(diagnosis::bundle))
         .route(&format!("{}/{{app}}", local::CONNECT), post(connect))
         .route(&format!("{}/{{app}}/{{stream}}", local::CONNECT), get(stream_end))
         .fallback(|| async { Refusal::from(Code::NotFound) })

@@ -7,7 +7,7 @@
 mod linux;
 #[cfg(any(target_os = "macos", test))]
 mod macos;
-mod tools;
+pub(crate) mod tools;
 #[cfg(any(windows, test))]
 mod windows;
 

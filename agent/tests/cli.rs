@@ -88,6 +88,49 @@ fn without_an_agent_each_command_says_so() {
     assert_eq!(problem["code"], "agent_not_running");
 }
 
+/// The doctor works without an agent and with one, and says by its exit status whether something failed.
+#[test]
+fn the_doctor_examines_with_and_without_an_agent() {
+    let dir = state_dir();
+    let alone = postern(dir.path(), &["doctor", "--json"]);
+    assert_eq!(alone.status.code(), Some(1), "no agent runs: {}", stderr(&alone));
+    let told: serde_json::Value = serde_json::from_slice(&alone.stdout).unwrap();
+    assert_eq!(
+        (&told["findings"][0]["check"], &told["findings"][0]["code"]),
+        (&"agent".into(), &"agent_not_running".into())
+    );
+    assert_eq!(told["findings"].as_array().unwrap().len(), 9);
+
+    let _agent = Agent::run(Command::new(POSTERN), dir.path());
+    let file = dir.path().join("bundle.json");
+    let bundle = postern(dir.path(), &["doctor", "--bundle", file.to_str().unwrap()]);
+    assert!(bundle.status.success(), "{}", stderr(&bundle));
+    let shown = String::from_utf8(bundle.stdout).unwrap();
+    assert!(shown.contains("Agent            ok       The agent runs") && !shown.contains('\x1b'), "{shown}");
+    assert!(shown.contains("Session          warning  Nobody is signed in. [not_signed_in]"), "{shown}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let document: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(document["findings"].as_array().unwrap().len(), 9);
+    assert!(document["log"].as_array().unwrap().iter().any(|line| line["text"].as_str().unwrap().contains("is ready")));
+}
+
+/// A21: a bundle is never written over a file, nor through a link that somebody planted.
+#[test]
+fn a21_a_bundle_is_written_to_a_new_file_alone() {
+    let dir = state_dir();
+    let (victim, link, dangling) = (dir.path().join("victim"), dir.path().join("link"), dir.path().join("dangling"));
+    fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, &link).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("made"), &dangling).unwrap();
+    for file in [&victim, &link, &dangling, &dir.path().join("no/such/directory")] {
+        let output = postern(dir.path(), &["doctor", "--bundle", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("code: request_invalid"), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(!dir.path().join("made").exists());
+}
+
 #[test]
 fn the_agent_says_when_it_is_ready_and_ends_in_order() {
     let dir = state_dir();

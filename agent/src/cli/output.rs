@@ -1,7 +1,9 @@
 //! What the commands print: data on standard output, all else on standard error, nothing that could drive a terminal.
 
 use postern_protocol::control::{AppKind, Posture, Principal};
-use postern_protocol::local::{Denial, DenialKind, LocalApp, Party, SignedOut, State, Status, Untold};
+use postern_protocol::local::{
+    Check, CheckResult, Denial, DenialKind, Finding, LocalApp, Party, SignedOut, State, Status, Untold,
+};
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem, Timestamp};
 use serde::Serialize;
@@ -185,6 +187,36 @@ impl Screen {
         text
     }
 
+    /// The answer of `postern doctor`.
+    pub(super) fn findings(&self, findings: &[Finding]) -> String {
+        let mut text = String::new();
+        for Finding { check, result, summary, fix, code, .. } in findings {
+            let (color, word) = match result {
+                CheckResult::Ok => (GREEN, "ok     "),
+                CheckResult::Warning => (YELLOW, "warning"),
+                CheckResult::Failed => (RED, "failed "),
+                CheckResult::Skipped => (PLAIN, "skipped"),
+            };
+            let name = match check {
+                Check::Agent => "Agent",
+                Check::Keyring => "Keyring",
+                Check::CaptivePortal => "Captive portal",
+                Check::RelayTcp => "Relay over TCP",
+                Check::RelayQuic => "Relay over QUIC",
+                Check::Clock => "Clock",
+                Check::Certificate => "Certificate",
+                Check::Session => "Session",
+                Check::Listeners => "Listeners",
+            };
+            let code = code.map(|code| format!(" [{code}]")).unwrap_or_default();
+            let _ = writeln!(text, "{name:<15}  {}  {}{code}", self.paint(color, word), printable(summary));
+            if let Some(fix) = fix {
+                let _ = writeln!(text, "{:15}  {:7}  {}", "", "", printable(fix));
+            }
+        }
+        text
+    }
+
     /// The last words of `postern login`.
     pub(super) fn welcome(&self, status: &Status) -> String {
         let who = status.principal.as_ref().map_or_else(|| "You are".to_owned(), |who| format!("{} is", person(who)));
@@ -237,6 +269,7 @@ impl Screen {
     }
 }
 
+const PLAIN: u8 = 0;
 const RED: u8 = 31;
 const GREEN: u8 = 32;
 const YELLOW: u8 = 33;

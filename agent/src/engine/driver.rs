@@ -10,6 +10,7 @@ use super::resume::Resuming;
 use super::setup::Setup;
 use super::status;
 use super::step_up::SteppingUp;
+use crate::doctor::Patient;
 use crate::link::Link;
 use crate::uplink::Uplink;
 use aws_lc_rs::rand;
@@ -38,6 +39,7 @@ pub(super) enum Message {
     Renew { code: Code, reply: oneshot::Sender<Result<(), Problem>> },
     Refused { code: Code },
     StepUp { wanted: StepUp, waits: bool, reply: oneshot::Sender<Result<(), Problem>> },
+    Examine { reply: oneshot::Sender<Patient> },
     Shutdown { reply: oneshot::Sender<()> },
     Done { ticket: Ticket, outcome: Result<Outcome, Problem> },
     LinkClosed { link: Ticket, problem: Problem },
@@ -184,6 +186,7 @@ impl Driver {
             }
             Message::Renew { code, reply } => self.renew(code, reply),
             Message::StepUp { wanted, waits, reply } => self.want_step_up(wanted, waits, reply),
+            Message::Examine { reply } => drop(reply.send(self.patient())),
             Message::Refused { code } => self.handle(Event::Refused { code }),
             Message::Done { ticket, outcome } => self.done(ticket, outcome),
             Message::LinkClosed { link, problem } => {

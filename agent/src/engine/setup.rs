@@ -39,6 +39,11 @@ impl Setup {
         (storage == self.keyring.storage() && self.config.keyring).then(|| self.keyring.clone())
     }
 
+    /// The keyring, where a person's secrets are to be kept in it.
+    pub(super) fn keyring(&self) -> Option<Vault> {
+        (self.config.keyring && self.config.service_account.is_none()).then(|| self.keyring.clone())
+    }
+
     /// Notes what the record says of the keyring.
     pub(super) fn note(&self, record: &Record) {
         let kept = record.session.as_ref().is_some_and(|kept| kept.storage == self.keyring.storage());

@@ -3,6 +3,7 @@
 use super::held::{Held, Relay};
 use super::setup::Setup;
 use crate::discovery;
+use crate::doctor;
 use crate::enroll::{self, Enrolment};
 use crate::link::{Body, Link, full, problem_in, read_body};
 use crate::oidc::{Provider, RefreshFailure, SignedIn};
@@ -44,8 +45,13 @@ pub(super) async fn connect(held: Held) -> Result<(Arc<Link>, Option<Relay>), Pr
     if !matches!(problem.code, Code::RelayUnreachable | Code::RelayUntrusted) {
         return Err(problem);
     }
-    let Ok(fresh) = discovery::fetch(&held.relay.address, held.relay.ca_pem.as_deref()).await else {
-        return Err(problem);
+    let fresh = match discovery::ask(&held.relay.address, held.relay.ca_pem.as_deref()).await {
+        (Ok(fresh), _) => fresh,
+        (Err(told), date) => {
+            let (address, ca_pem) = (held.relay.address.clone(), held.relay.ca_pem.clone());
+            let relay = doctor::Relay { address, ca_pem, endpoint: None };
+            return Err(doctor::explain(problem, relay, &told, date).await);
+        }
     };
     let known = &held.relay.discovery;
     // Another trust domain or provider is another relay, which this session is not with: that takes a new sign-in.

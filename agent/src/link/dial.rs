@@ -34,10 +34,11 @@ const STREAM_WINDOW: VarInt = VarInt::from_u32(1_250_000);
 const CONNECTION_WINDOW: VarInt = VarInt::from_u32(32 * 1024 * 1024);
 const SEND_WINDOW: u64 = 16 * 1024 * 1024;
 
-/// Connects to the first of the relay's addresses that answers as that relay.
+/// Connects to the first of the relay's addresses that answers as that relay. Without an identity the relay takes no
+/// request, but has shown who it is.
 pub(super) async fn connect(
     endpoint: &RelayEndpoint,
-    identity: TlsIdentity,
+    identity: Option<TlsIdentity>,
 ) -> Result<(Endpoint, Connection), Problem> {
     let config = client_config(endpoint, identity)?;
     let attempt = async {
@@ -131,7 +132,7 @@ fn udp_socket(ipv6: bool) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-fn client_config(endpoint: &RelayEndpoint, identity: TlsIdentity) -> Result<ClientConfig, Problem> {
+fn client_config(endpoint: &RelayEndpoint, identity: Option<TlsIdentity>) -> Result<ClientConfig, Problem> {
     let invalid = |why: String| Problem::new(Code::DiscoveryInvalid).detail(why);
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(endpoint.ca_pem.as_bytes()) {
@@ -142,13 +143,17 @@ fn client_config(endpoint: &RelayEndpoint, identity: TlsIdentity) -> Result<Clie
         return Err(invalid("it names no authority for its certificate".into()));
     }
     let internal = |error: rustls::Error| Problem::new(Code::Internal).detail(error.to_string());
-    let key = SingleCertAndKey::from(CertifiedKey::new(identity.chain, identity.key));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(internal)?
-        .with_root_certificates(roots)
-        .with_client_cert_resolver(Arc::new(key));
+        .with_root_certificates(roots);
+    let mut tls = match identity {
+        Some(TlsIdentity { chain, key }) => {
+            tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key))))
+        }
+        None => tls.with_no_client_auth(),
+    };
     tls.alpn_protocols = vec![ALPN_QUIC.to_vec()];
     // A resumed handshake would not show the certificate again; 0-RTT could be replayed.
     tls.resumption = Resumption::disabled();

@@ -11,7 +11,7 @@ use postern_client::Lines;
 use postern_client::{AppConnection, Client};
 use postern_protocol::Timestamp;
 use postern_protocol::control::AppKind;
-use postern_protocol::local::{ActivityEntry, ActivityKind, AppTraffic, DenialKind, State as AgentState};
+use postern_protocol::local::{ActivityEntry, ActivityKind, AppTraffic, Check, CheckResult, DenialKind, State as AgentState};
 use postern_protocol::{DecisionId, headers as names};
 use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
@@ -25,6 +25,7 @@ struct Running {
     uplink: Arc<Uplink>,
     log: RecentLog,
     http_port: u16,
+    examining: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -45,8 +46,9 @@ impl Running {
         let (stop, http_port) = (CancellationToken::new(), listeners.http_port());
         let log = RecentLog::default();
         let api = LocalApi::new(resting, listeners, access, stop.clone()).with_log(log.clone());
+        let examining = Arc::clone(&api.examining);
         tokio::spawn(api.serve(socket));
-        Self { client: Client::new(dir.path()), dir, uplink, log, http_port, stop }
+        Self { client: Client::new(dir.path()), dir, uplink, log, http_port, examining, stop }
     }
 
     /// The status line and the body of the answer to a raw request.
@@ -111,6 +113,27 @@ async fn the_log_is_told() {
     assert!(lines[0].level == "warn" && lines[0].text.ends_with("asked app=db"), "{lines:?}");
 }
 
+#[tokio::test]
+async fn the_doctor_sees_one_at_a_time() {
+    let agent = Running::start(Uplink::new()).await;
+    let mut findings = agent.client.doctor().await.unwrap();
+    let mut checks = Vec::new();
+    while let Some(finding) = findings.next().await.unwrap() {
+        checks.push((finding.check, finding.result));
+    }
+    assert_eq!(checks.iter().map(|(check, _)| *check).collect::<Vec<_>>(), Check::ALL);
+    let ok = |check| checks.contains(&(check, CheckResult::Ok));
+    assert!(ok(Check::Agent) && ok(Check::Listeners), "{checks:?}");
+    let permit = Arc::clone(&agent.examining).acquire_owned().await.unwrap();
+    assert_eq!(agent.client.doctor().await.err().unwrap().code, Code::RateLimited);
+    assert_eq!(agent.client.bundle().await.err().unwrap().code, Code::RateLimited);
+    drop(permit);
+    let document: serde_json::Value = serde_json::from_slice(&agent.client.bundle().await.unwrap()).unwrap();
+    assert_eq!(document["findings"].as_array().unwrap().len(), Check::ALL.len());
+    assert_eq!(document["status"]["state"], "signed_out");
+    assert!(document["log"].is_array() && document["refusals"].is_array());
+}
+
 /// A15: another user's call. The agent expects a user who is not the one that calls.
 #[tokio::test]
 async fn a15_another_user_is_refused_by_peer_credential() {
@@ -144,6 +167,10 @@ async fn every_bad_call_gets_a_problem() {
         (get("/v1/login"), Code::MethodNotAllowed),
         (post("/v1/status", ""), Code::MethodNotAllowed),
         (post("/v1/logs", ""), Code::MethodNotAllowed),
+        (get("/v1/doctor"), Code::MethodNotAllowed),
+        (get("/v1/bundle"), Code::MethodNotAllowed),
+        (post("/v1/doctor/clock", ""), Code::NotFound),
+        (post("/v1/bundle/x", "{}"), Code::NotFound),
         (get("/v1/logs/x"), Code::NotFound),
         (get("/v1/login").replace("GET", "PUT"), Code::MethodNotAllowed),
         (post("/v1/activity", ""), Code::MethodNotAllowed),

@@ -13,20 +13,20 @@ const MAX_ANSWER: u64 = 64 * 1024;
 
 /// A program to ask.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Tool {
+pub(crate) struct Tool {
     /// What its answer goes by.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Where it may be; the first that is there is asked.
-    pub(super) places: &'static [&'static str],
-    pub(super) arguments: &'static [&'static str],
+    pub(crate) places: &'static [&'static str],
+    pub(crate) arguments: &'static [&'static str],
 }
 
 /// What tools said, by name. An answer counts only of a tool that ended well.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said(Vec<(&'static str, String)>);
+pub(crate) struct Said(Vec<(&'static str, String)>);
 
 impl Said {
-    pub(super) fn by(&self, name: &str) -> Option<&str> {
+    pub(crate) fn by(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(tool, _)| *tool == name).map(|(_, said)| said.as_str())
     }
 
@@ -37,7 +37,7 @@ impl Said {
 }
 
 /// Asks all of them at once.
-pub(super) async fn ask(tools: &'static [Tool]) -> Said {
+pub(crate) async fn ask(tools: &'static [Tool]) -> Said {
     let answers = tools.iter().map(|tool| async { Some((tool.name, run(tool, LIMIT).await?)) });
     Said(futures_util::future::join_all(answers).await.into_iter().flatten().collect())
 }
