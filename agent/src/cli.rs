@@ -13,6 +13,7 @@ mod why;
 use clap::{Args, Parser, Subcommand};
 use output::{Output, Screen};
 use postern_client::{Client, place};
+use postern_protocol::local::State;
 use postern_protocol::{AppName, Problem};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -170,8 +171,9 @@ async fn perform(cli: Cli, output: &Output) -> Result<bool, Problem> {
             output.data(&denial, |screen: &Screen| screen.denial(denial.as_ref()))
         }
         Command::Logout(_) => {
-            let signed_out = client(&state_dir)?.logout().await?;
-            output.signed_out(&signed_out)
+            let client = client(&state_dir)?;
+            let nobody = client.status().await?.state == State::SignedOut;
+            output.signed_out(&client.logout().await?, nobody)
         }
         Command::Agent(AgentCommand::Run { detached }) => serve::run(&state_dir, config, detached).await,
         Command::Agent(AgentCommand::Start) => background::ensure_told(&state_dir, config, output).await,

@@ -276,7 +276,7 @@ fn get<'t, 'a>(table: &'t DeTable<'a>, key: &str) -> Entry<'t, 'a> {
 }
 
 fn invalid(mistakes: &[String]) -> Problem {
-    Problem::new(Code::ConfigInvalid).detail(mistakes.join("; "))
+    Problem::new(Code::ConfigInvalid).detail(mistakes.join("\n"))
 }
 
 #[cfg(test)]
@@ -345,7 +345,7 @@ mod tests {
             (12, "needs client_secret_file"),
             (13, "a text in quotes"),
         ] {
-            let found = detail.split("; ").any(|m| m.contains(&format!("config.toml:{line}:")) && m.contains(what));
+            let found = detail.lines().any(|m| m.contains(&format!("config.toml:{line}:")) && m.contains(what));
             assert!(found, "line {line} {what:?} in {detail}");
         }
     }

@@ -88,6 +88,20 @@ fn without_an_agent_each_command_says_so() {
     assert_eq!(problem["code"], "agent_not_running");
 }
 
+#[test]
+fn mistakes_are_told_one_a_line_and_a_sign_out_of_nobody_as_such() {
+    let dir = state_dir();
+    fs::write(dir.path().join("config.toml"), "keyring = 7\nhttp_port = 70000\nrelay = \"http://x; y\"\n").unwrap();
+    let output = postern(dir.path(), &["agent", "run"]);
+    let (told, mistake) =
+        (stderr(&output), format!("  {}:", dir.path().canonicalize().unwrap().join("config.toml").display()));
+    assert_eq!(told.lines().filter(|line| line.starts_with(&mistake)).count(), 3, "{told}");
+    assert!(told.contains("\n  code: config_invalid"), "{told}");
+    fs::write(dir.path().join("config.toml"), "keyring = false\n").unwrap();
+    let _agent = Agent::run(Command::new(POSTERN), dir.path());
+    assert_eq!(postern(dir.path(), &["logout"]).stdout, b"Nobody was signed in.\n");
+}
+
 /// The doctor works without an agent and with one, and says by its exit status whether something failed.
 #[test]
 fn the_doctor_examines_with_and_without_an_agent() {

@@ -58,9 +58,13 @@ impl Output {
         note(text);
     }
 
-    /// The answer of `postern logout`; who could not be told is for the person, not for a pipe.
-    pub(super) fn signed_out(&self, signed_out: &SignedOut) -> Result<(), Problem> {
-        self.data(signed_out, |screen: &Screen| screen.signed_out(signed_out))?;
+    /// The answer of `postern logout`; who could not be told is for the person, not for a pipe. `nobody`: nobody was
+    /// signed in before.
+    pub(super) fn signed_out(&self, signed_out: &SignedOut, nobody: bool) -> Result<(), Problem> {
+        self.data(signed_out, |screen: &Screen| match nobody && signed_out.untold.is_empty() {
+            true => "Nobody was signed in.\n".to_owned(),
+            false => screen.signed_out(signed_out),
+        })?;
         if !self.json {
             let _ = io::stderr().lock().write_all(self.screen.untold(&signed_out.untold).as_bytes());
         }
@@ -73,8 +77,20 @@ impl Output {
             let _ = io::stderr().lock().write_all(json_line(problem).as_bytes());
         } else {
             // Each part of it is printable already, and its lines are wanted.
-            let _ = writeln!(io::stderr().lock(), "postern: {problem}");
+            let _ = writeln!(io::stderr().lock(), "postern: {}", in_lines(problem));
         }
+    }
+}
+
+/// A problem as a terminal shows it. A configuration's mistakes are this program's own words, one a line.
+pub(super) fn in_lines(problem: &Problem) -> String {
+    let text = Problem { detail: None, ..problem.clone() }.to_string();
+    match (problem.code, &problem.detail, text.split_once('\n')) {
+        (Code::ConfigInvalid, Some(mistakes), Some((title, rest))) => {
+            let mistakes: String = mistakes.lines().map(|line| format!("\n  {}", printable(line))).collect();
+            format!("{title}{mistakes}\n{rest}")
+        }
+        _ => problem.to_string(),
     }
 }
 

@@ -6,7 +6,8 @@ use crate::doctor;
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::stream;
-use postern_protocol::local::Finding;
+use postern_protocol::control::AppKind;
+use postern_protocol::local::{Finding, LocalApp, Settings};
 use postern_protocol::{Code, Problem, Timestamp};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -36,7 +37,7 @@ pub(super) async fn bundle(State(api): Api) -> Result<Response, Refusal> {
         findings,
         status: Some(api.engine.status()),
         apps: api.listeners.apps().to_vec(),
-        settings: None,
+        settings: Some(api.ports_in_use()),
         refusals: api.access.uplink().denials().newest_first(),
         log: api.log.lines().lines,
     };
@@ -44,6 +45,20 @@ pub(super) async fn bundle(State(api): Api) -> Result<Response, Refusal> {
 }
 
 impl LocalApi {
+    /// The local ports as they are, wherever they were set.
+    fn ports_in_use(&self) -> Settings {
+        let apps = self.listeners.apps();
+        let port = |app: &LocalApp| {
+            let port = app.local.rsplit(':').next()?.parse().ok()?;
+            (app.entry.kind == AppKind::Tcp).then(|| (app.entry.name.clone(), port))
+        };
+        Settings {
+            http_port: self.listeners.http_port(),
+            ports: apps.iter().filter_map(port).collect(),
+            fixed: Vec::new(),
+        }
+    }
+
     async fn examine(self: &Arc<Self>) -> Result<mpsc::Receiver<Finding>, Problem> {
         let busy = |_| Problem::new(Code::RateLimited).detail("an examination is under way");
         let permit = Arc::clone(&self.examining).try_acquire_owned().map_err(busy)?;

@@ -132,6 +132,7 @@ async fn the_doctor_sees_one_at_a_time() {
     assert_eq!(document["findings"].as_array().unwrap().len(), Check::ALL.len());
     assert_eq!(document["status"]["state"], "signed_out");
     assert!(document["log"].is_array() && document["refusals"].is_array());
+    assert!(document["settings"]["http_port"].as_u64().unwrap() > 0, "the ports in use: {document}");
 }
 
 /// A15: another user's call. The agent expects a user who is not the one that calls.
