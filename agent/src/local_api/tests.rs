@@ -11,7 +11,9 @@ use postern_client::Lines;
 use postern_client::{AppConnection, Client};
 use postern_protocol::Timestamp;
 use postern_protocol::control::AppKind;
-use postern_protocol::local::{ActivityEntry, ActivityKind, AppTraffic, Check, CheckResult, DenialKind, State as AgentState};
+use postern_protocol::local::{
+    ActivityEntry, ActivityKind, AppTraffic, Check, CheckResult, DenialKind, State as AgentState,
+};
 use postern_protocol::{DecisionId, headers as names};
 use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;

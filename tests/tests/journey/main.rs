@@ -12,7 +12,6 @@
 mod back_channel;
 mod denials;
 mod desk;
-mod doctor;
 mod events;
 mod freshness;
 mod hold;
