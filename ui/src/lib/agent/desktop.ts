@@ -2,57 +2,12 @@
 //
 // Two implementations: `tauri.ts` (the shell) and `memory.ts` (an agent in memory, for work on the pages and tests).
 
-import type { Activity, AppName, Finding, LocalEvent, LoginEvent, Logs, Problem, Settings, SignedOut } from "./protocol";
+import type { Activity, AppName, Finding, Logs, Settings, SignedOut } from "./protocol";
+import type { DesktopEvent, LoginWish, OrganisationId, Preferences } from "./shell";
 
-/** `default`, or the slug of a further organisation's state directory. */
-export type OrganisationId = string;
-
-/** The views, in the order of the navigation. */
-export type View = "home" | "session" | "device" | "activity" | "diagnostics" | "settings";
-
-export interface Organisation {
-  id: OrganisationId;
-  label: string;
-  state_dir: string;
-  /** Of the per-user background service. */
-  service: "installed" | "not_installed" | "unsupported";
-}
-
-export type Theme = "system" | "light" | "dark";
-export type LanguageChoice = "system" | "en" | "de" | "ar";
-
-export interface Preferences {
-  theme: Theme;
-  language: LanguageChoice;
-  notifications: boolean;
-  start_at_login: boolean;
-  start_hidden: boolean;
-  favourites: Record<OrganisationId, AppName[]>;
-  selected: OrganisationId;
-}
-
-export interface SignInRequest {
-  /** As typed; absent: that of the last sign-in. */
-  address?: string;
-  /** Prolong the living session instead of beginning one. */
-  renew: boolean;
-  /** Keep secrets in memory only if there is no usable keyring. */
-  allow_memory_only: boolean;
-}
-
-/** What is pushed. The shell sends the whole present state first, then changes. */
-export type DesktopEvent =
-  | { kind: "organisations"; organisations: Organisation[] }
-  | { kind: "agent"; organisation: OrganisationId; event: LocalEvent }
-  /** No agent, or another user's: `agent_not_running`, `peer_refused`, `version_unsupported`, `state_dir`. */
-  | { kind: "agent_gone"; organisation: OrganisationId; problem: Problem }
-  /** A step of a sign-in that this window began. */
-  | { kind: "login"; organisation: OrganisationId; event: LoginEvent }
-  /** A finding of a running doctor. */
-  | { kind: "finding"; organisation: OrganisationId; finding: Finding }
-  | { kind: "preferences"; preferences: Preferences }
-  /** Tray or notification asks for a view. */
-  | { kind: "show"; view: View };
+export type { DesktopEvent, LoginWish, Organisation, OrganisationId, Preferences, Theme, View } from "./shell";
+/** A language, or that of the system. */
+export type { Language as LanguageChoice } from "./shell";
 
 /** A refusal is thrown as a `Problem`. */
 export interface Desktop {
@@ -66,7 +21,7 @@ export interface Desktop {
   /** Signs out, stops the agent, removes its state. */
   removeOrganisation(organisation: OrganisationId): Promise<void>;
   /** Begins; the steps come as events. */
-  login(organisation: OrganisationId, request: SignInRequest): Promise<void>;
+  login(organisation: OrganisationId, request: LoginWish): Promise<void>;
   /** Opens the page of the sign-in under way again. */
   reopenSignIn(organisation: OrganisationId): Promise<void>;
   cancelLogin(organisation: OrganisationId): Promise<void>;

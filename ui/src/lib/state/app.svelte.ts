@@ -1,7 +1,7 @@
 // The one store: the model as events change it, what is derived from it, and what a person can ask for.
 
 import { createContext } from "svelte";
-import type { Desktop, DesktopEvent, OrganisationId, Preferences, SignInRequest, View } from "$lib/agent/desktop";
+import type { Desktop, DesktopEvent, LoginWish, OrganisationId, Preferences, View } from "$lib/agent/desktop";
 import { asProblem } from "$lib/agent/problem";
 import type { AppName, Problem } from "$lib/agent/protocol";
 import { clean } from "$lib/text/clean";
@@ -120,7 +120,7 @@ export class App {
     this.toasts.show({ tone: "bad", text: clean(title), ...(detail && { detail: clean(detail) }) });
   }
 
-  async login(request: SignInRequest): Promise<void> {
+  async login(request: LoginWish): Promise<void> {
     const organisation = this.selected;
     this.dispatch({ kind: "login_begun", organisation, renew: request.renew });
     try {

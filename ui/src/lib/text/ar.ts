@@ -96,7 +96,7 @@ export const ar: Catalogue = {
 
   "login.title": "تسجيل الدخول",
   "login.browser": "أكمل تسجيل الدخول في متصفحك",
-  "login.browser.about": "هناك صفحة لمؤسستك مفتوحة. تتابع هذه النافذة وحدها حين تنتهي.",
+  "login.browser.about": "هناك صفحة لمؤسستك مفتوحة. أغلقتها خطأً؟ افتحها من هنا مجددًا.",
   "login.reopen": "فتح الصفحة من جديد",
   "login.reopened": "فُتحت الصفحة من جديد.",
   "login.cancel": "إلغاء تسجيل الدخول",

@@ -96,7 +96,7 @@ export const de: Catalogue = {
 
   "login.title": "Anmeldung",
   "login.browser": "Beenden Sie die Anmeldung im Browser",
-  "login.browser.about": "Dort ist eine Seite Ihrer Organisation offen. Dieses Fenster macht von selbst weiter, wenn Sie fertig sind.",
+  "login.browser.about": "Dort ist eine Seite Ihrer Organisation offen. Versehentlich geschlossen? Öffnen Sie sie hier noch einmal.",
   "login.reopen": "Seite noch einmal öffnen",
   "login.reopened": "Die Seite wurde noch einmal geöffnet.",
   "login.cancel": "Anmeldung abbrechen",

@@ -98,7 +98,7 @@ export const en = {
 
   "login.title": "Signing in",
   "login.browser": "Finish signing in, in your browser",
-  "login.browser.about": "A page of your organisation is open there. This window goes on by itself when you are done.",
+  "login.browser.about": "A page of your organisation is open there. Closed it by mistake? Open it again here.",
   "login.reopen": "Open the page again",
   "login.reopened": "The page was opened again.",
   "login.cancel": "Cancel sign-in",
