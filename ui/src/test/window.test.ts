@@ -173,6 +173,13 @@ describe("dialogs", () => {
   });
 });
 
+it("does not speak of time left once the session is over", async () => {
+  await open("expired", { view: "session" });
+  expect(screen.getAllByText("Your session has ended").length).toBeGreaterThan(0);
+  expect(screen.queryByText(/ left$/)).toBeNull();
+  expect(screen.queryByRole("button", { name: "Prolong session" })).toBeNull();
+});
+
 describe("settings", () => {
   it("refuse a port that is none, and leave alone what is fixed", async () => {
     const setAgentSettings = vi.fn(async (_: string, settings: { http_port: number; ports: Record<string, number>; fixed: string[] }) => settings);

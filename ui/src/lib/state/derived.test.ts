@@ -31,6 +31,11 @@ describe("the path", () => {
     expect(stations(agent, late).slice(0, 2).map((each) => each.verified)).toEqual([false, false]);
   });
 
+  it("calls nobody signed in once the session is over, whatever its last end said", () => {
+    const expired = { ...agent, status: { ...agent.status, state: "expired" as const } };
+    expect(stations(expired, NOW)[0]?.verified).toBe(false);
+  });
+
   it("names the app with most live streams", () => {
     const traffic = { wiki: { app: "wiki", streams: 1 }, build: { app: "build", streams: 4 } };
     expect(stations({ ...agent, traffic }, NOW)[3]?.name).toBe("build");

@@ -31,7 +31,8 @@ export function stations(agent: AgentModel, now: Timestamp): Station[] {
 
 function you({ status }: AgentModel, now: Timestamp): Station {
   const { principal, session } = status ?? {};
-  const verified = session !== undefined && (session.ends === undefined || session.ends > now);
+  const over = status?.state === "signed_out" || status?.state === "expired" || status?.state === "revoked";
+  const verified = !over && session !== undefined && (session.ends === undefined || session.ends > now);
   const name = principal?.name ?? principal?.email ?? principal?.subject;
   if (!verified || !principal) return { id: "you", verified: false, fact: "you.none", ...(name !== undefined && { name }) };
   return {
