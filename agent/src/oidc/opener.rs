@@ -79,6 +79,16 @@ mod tests {
         assert!(!canary.exists());
     }
 
+    /// The confinement of the agent's service is not the browser's.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_service_opens_the_browser_outside_of_its_unit() {
+        assert_eq!(super::program(false), PROGRAM);
+        let (program, arguments) = super::program(true);
+        assert_eq!((program, arguments.last()), ("systemd-run", Some(&"xdg-open")));
+        assert!(arguments.contains(&"--user"));
+    }
+
     #[tokio::test]
     async fn a05_only_the_web_is_opened_and_failures_are_told() {
         for bad in ["file:///etc/passwd", "javascript:alert(1)", "ms-msdt:/id"] {

@@ -12,6 +12,7 @@
 mod back_channel;
 mod denials;
 mod desk;
+mod doctor;
 mod events;
 mod freshness;
 mod hold;
