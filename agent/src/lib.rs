@@ -27,6 +27,7 @@ pub mod posture;
 pub mod recent_log;
 pub mod secrets;
 mod service;
+pub mod settings;
 pub mod state_dir;
 #[cfg(test)]
 mod testing;

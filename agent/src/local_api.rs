@@ -21,11 +21,10 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Collected, Limited};
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use postern_protocol::local::{
-    self, Activity, Denials, LocalApps, LocalEvent, LoginEvent, LoginRequest, STREAM_UPGRADE,
-};
+use postern_protocol::local::{self, Activity, Denials, LocalApps, LocalEvent, LoginEvent, STREAM_UPGRADE, Settings};
 use postern_protocol::{AppName, Code, MAX_CONTROL_BYTES, Problem, headers, problem};
-use serde::{Deserialize as _, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +99,7 @@ fn router(api: Arc<LocalApi>) -> Router {
         .route(local::ACTIVITY, get(activity))
         .route(local::DOCTOR, post(diagnosis::doctor))
         .route(local::BUNDLE, post(diagnosis::bundle))
+        .route(local::SETTINGS, get(settings).put(set_settings))
         .route(&format!("{}/{{app}}", local::CONNECT), post(connect))
         .route(&format!("{}/{{app}}/{{stream}}", local::CONNECT), get(stream_end))
         .fallback(|| async { Refusal::from(Code::NotFound) })
@@ -116,7 +116,7 @@ async fn apps(State(api): Api) -> Response {
 }
 
 async fn login(State(api): Api, request: Request) -> Result<Response, Refusal> {
-    let request = login_request(request).await?;
+    let request = read_json(request).await?;
     let steps = api.engine.login(request);
     Ok(lines(stream::unfold((steps, api), |(mut steps, api)| async move {
         let step = tokio::select! {
@@ -130,7 +130,7 @@ async fn login(State(api): Api, request: Request) -> Result<Response, Refusal> {
     })))
 }
 
-async fn login_request(request: Request) -> Result<LoginRequest, Problem> {
+async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let mut body = request.into_body();
     let bytes = match body.size_hint().lower() {
         announced if announced > MAX_CONTROL_BYTES as u64 => None,
@@ -144,7 +144,7 @@ async fn login_request(request: Request) -> Result<LoginRequest, Problem> {
     };
     // By way of an object: a list would pass for a request that leaves everything out.
     serde_json::from_slice(&bytes)
-        .and_then(|fields: serde_json::Map<_, _>| LoginRequest::deserialize(serde_json::Value::from(fields)))
+        .and_then(|fields: serde_json::Map<_, _>| T::deserialize(serde_json::Value::from(fields)))
         .map_err(|error| Problem::new(Code::RequestInvalid).detail(error.to_string()))
 }
 
@@ -167,6 +167,15 @@ async fn logs(State(api): Api) -> Response {
 
 async fn activity(State(api): Api) -> Response {
     json(&Activity { entries: api.access.uplink().activity().newest_first() })
+}
+
+async fn settings(State(api): Api) -> Result<Response, Refusal> {
+    Ok(json(&api.listeners.settings().await?))
+}
+
+async fn set_settings(State(api): Api, request: Request) -> Result<Response, Refusal> {
+    let settings: Settings = read_json(request).await?;
+    Ok(json(&api.listeners.set(settings).await?))
 }
 
 async fn events(State(api): Api) -> Response {

@@ -37,7 +37,7 @@ pub(super) struct Site {
 }
 
 /// Serves until dropped.
-pub(super) async fn serve(listener: TcpListener, user: Uid, site: Arc<Site>) {
+pub(super) async fn serve(listener: Arc<TcpListener>, user: Uid, site: Arc<Site>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };

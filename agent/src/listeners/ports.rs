@@ -1,7 +1,8 @@
-//! Which local port is whose: fixed by the configuration, else chosen by the system once and remembered.
+//! Which local port is whose: given by configuration or settings, else chosen by the system once and remembered.
 
-use crate::config::Config;
+use crate::settings::Kept;
 use crate::state_dir::StateDir;
+use postern_protocol::local::Settings;
 use postern_protocol::{AppName, Code, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,11 +16,12 @@ const MAX_FILE: u64 = 256 * 1024;
 /// Attempts at a port that is free on both loopback addresses.
 const ATTEMPTS: usize = 16;
 
-/// The ports fixed and remembered.
+/// The ports given and remembered.
 pub(super) struct Ports {
     state: Arc<StateDir>,
-    fixed_http: u16,
-    fixed: BTreeMap<AppName, u16>,
+    kept: Kept,
+    /// What `kept` comes to now.
+    given: Settings,
     remembered: Remembered,
 }
 
@@ -36,11 +38,11 @@ struct Remembered {
 #[derive(Debug)]
 pub(super) struct HttpSockets {
     pub(super) port: u16,
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<Arc<TcpListener>>,
 }
 
 impl Ports {
-    pub(super) fn load(state: Arc<StateDir>, config: &Config) -> Self {
+    pub(super) fn load(state: Arc<StateDir>, kept: Kept) -> Self {
         let remembered = match state.read(FILE, MAX_FILE) {
             Ok(None) => Remembered::default(),
             Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
@@ -52,12 +54,18 @@ impl Ports {
                 Remembered::default()
             }
         };
-        Self { state, fixed_http: config.http_port, fixed: config.ports.clone(), remembered }
+        let given = kept.now();
+        Self { state, kept, given, remembered }
     }
 
     pub(super) fn bind_http(&mut self) -> Result<HttpSockets, Problem> {
-        if self.fixed_http != 0 {
-            return bind_both(self.fixed_http).map_err(|error| taken(self.fixed_http, &error));
+        let given = self.given.http_port;
+        match bind_both(given) {
+            Ok(sockets) if given != 0 => return Ok(sockets),
+            Err(error) if given != 0 && self.kept.fixes_http() => return Err(taken(given, &error)),
+            // What a person set must not keep the agent from starting, for they could not set it otherwise then.
+            Err(error) if given != 0 => tracing::warn!(%error, port = given, "the port that was set cannot be opened"),
+            _ => {}
         }
         let sockets = match bind_both(self.remembered.http) {
             Ok(sockets) => sockets,
@@ -67,11 +75,12 @@ impl Ports {
         Ok(sockets)
     }
 
-    pub(super) fn bind_tcp(&mut self, app: &AppName) -> Result<(TcpListener, u16), Problem> {
-        if let Some(&port) = self.fixed.get(app) {
+    pub(super) fn bind_tcp(&mut self, app: &AppName) -> Result<(Arc<TcpListener>, u16), Problem> {
+        if let Some(&port) = self.given.ports.get(app) {
             return bind(Ipv4Addr::LOCALHOST.into(), port).map_err(|error| taken(port, &error));
         }
-        let wanted = self.remembered.tcp.get(app).copied().unwrap_or(0);
+        let others = |port: &u16| self.given.ports.values().any(|given| given == port);
+        let wanted = self.remembered.tcp.get(app).copied().filter(|port| !others(port)).unwrap_or(0);
         let (listener, port) = bind(Ipv4Addr::LOCALHOST.into(), wanted)
             .or_else(|_| bind(Ipv4Addr::LOCALHOST.into(), 0))
             .map_err(|error| taken(wanted, &error))?;
@@ -79,6 +88,27 @@ impl Ports {
             ports.tcp.insert(app.clone(), port);
         });
         Ok((listener, port))
+    }
+
+    /// What is set.
+    pub(super) fn settings(&self) -> Settings {
+        self.given.clone()
+    }
+
+    /// What would be set.
+    pub(super) fn effective(&self, wanted: &Settings) -> Result<Settings, Problem> {
+        self.kept.effective(wanted)
+    }
+
+    /// Sets it, and remembers `open`: who no longer has a port given keeps the one they have.
+    pub(super) fn set(&mut self, wanted: &Settings, http: u16, open: BTreeMap<AppName, u16>) -> Result<(), Problem> {
+        self.kept.keep(wanted)?;
+        self.given = self.kept.now();
+        self.remember(|ports| {
+            ports.http = http;
+            ports.tcp.extend(open);
+        });
+        Ok(())
     }
 
     /// Forgetting a port is a nuisance, not a failure.
@@ -109,6 +139,11 @@ fn bind_any() -> io::Result<HttpSockets> {
 
 fn bind_both(port: u16) -> io::Result<HttpSockets> {
     let (ipv4, port) = bind(Ipv4Addr::LOCALHOST.into(), port)?;
+    with_ipv6(ipv4, port)
+}
+
+/// The same where the one of the two is open already.
+pub(super) fn with_ipv6(ipv4: Arc<TcpListener>, port: u16) -> io::Result<HttpSockets> {
     match bind(Ipv6Addr::LOCALHOST.into(), port) {
         Ok((ipv6, _)) => Ok(HttpSockets { port, listeners: vec![ipv4, ipv6] }),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
@@ -117,14 +152,19 @@ fn bind_both(port: u16) -> io::Result<HttpSockets> {
     }
 }
 
-fn bind(ip: IpAddr, port: u16) -> io::Result<(TcpListener, u16)> {
+fn bind(ip: IpAddr, port: u16) -> io::Result<(Arc<TcpListener>, u16)> {
     let listener = std::net::TcpListener::bind(SocketAddr::new(ip, port))?;
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
-    Ok((TcpListener::from_std(listener)?, port))
+    Ok((Arc::new(TcpListener::from_std(listener)?), port))
 }
 
-fn taken(port: u16, error: &io::Error) -> Problem {
+/// On loopback alone.
+pub(super) fn bind_ipv4(port: u16) -> io::Result<Arc<TcpListener>> {
+    bind(Ipv4Addr::LOCALHOST.into(), port).map(|(listener, _)| listener)
+}
+
+pub(super) fn taken(port: u16, error: &io::Error) -> Problem {
     let detail = match port {
         0 => format!("no local port can be opened: {error}"),
         port => format!("port {port} cannot be opened: {error}"),

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 const MAX_CONNECTIONS: usize = 128;
 
 /// Serves until dropped.
-pub(super) async fn serve(listener: TcpListener, user: Uid, app: AppName, access: Access) {
+pub(super) async fn serve(listener: Arc<TcpListener>, user: Uid, app: AppName, access: Access) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };

@@ -1,9 +1,11 @@
 //! The listeners of `tcp` apps as the list of apps changes, over real sockets.
 
+mod rebind;
+
 use super::*;
 use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
 use crate::uplink::{Notice, Uplink};
-use postern_protocol::local::{DenialKind, LocalApp};
+use postern_protocol::local::DenialKind;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -201,8 +203,8 @@ async fn a18_another_users_connection_reaches_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let another = Uid(Uid::own().0 + 1);
-    tokio::spawn(tcp::serve(listener, another, "db".parse().unwrap(), access(uplink)));
+    tokio::spawn(tcp::serve(Arc::new(listener), another, "db".parse().unwrap(), access(uplink)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.err().unwrap().kind(), io::ErrorKind::ConnectionReset);
-    assert_eq!(relay.streams.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(relay.streams.load(Ordering::SeqCst), 0);
 }

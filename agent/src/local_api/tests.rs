@@ -148,6 +148,8 @@ async fn a15_another_user_is_refused_by_peer_credential() {
         "POST /v1/logout",
         "GET /v1/events",
         "GET /v1/activity",
+        "GET /v1/settings",
+        "PUT /v1/settings",
     ] {
         let problem = agent.refusal(&format!("{call} HTTP/1.1\r\nhost: agent\r\n\r\n")).await;
         assert_eq!(problem.code, Code::PeerRefused);
@@ -162,6 +164,7 @@ async fn every_bad_call_gets_a_problem() {
         let length = body.len();
         format!("POST {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
     };
+    let put = |path: &str, body: &str| post(path, body).replacen("POST", "PUT", 1);
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n");
     let large = "x".repeat(MAX_CONTROL_BYTES + 1);
     for (request, code) in [
@@ -177,6 +180,17 @@ async fn every_bad_call_gets_a_problem() {
         (get("/v1/logs/x"), Code::NotFound),
         (get("/v1/login").replace("GET", "PUT"), Code::MethodNotAllowed),
         (post("/v1/activity", ""), Code::MethodNotAllowed),
+        (post("/v1/settings", "{}"), Code::MethodNotAllowed),
+        (put("/v1/settings", ""), Code::RequestInvalid),
+        (put("/v1/settings", "[0,{}]"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":0}"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":0,\"ports\":{},\"more\":1}"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":65536,\"ports\":{}}"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":80,\"ports\":{}}"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":0,\"ports\":{\"Not An App\":7000}}"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":0,\"ports\":{\"a\":7000,\"b\":7000}}"), Code::RequestInvalid),
+        (put("/v1/settings", "{\"http_port\":0,\"ports\":{\"a\":0}}"), Code::RequestInvalid),
+        (put("/v1/settings", &large), Code::BodyTooLarge),
         (post("/v1/login", ""), Code::RequestInvalid),
         (post("/v1/login", "{\"renew\":1}"), Code::RequestInvalid),
         (post("/v1/login", "[]"), Code::RequestInvalid),
@@ -381,4 +395,22 @@ async fn activity_is_told_at_its_own_pace() {
     assert!(counts.iter().all(|count| *count <= 100), "{counts:?}");
     let most = 2 + began.elapsed().as_millis() / 250;
     assert!(counts.len() as u128 <= most, "{counts:?}");
+}
+
+/// Set by the desktop, told to everybody who follows, and kept from others on this machine.
+#[tokio::test]
+async fn settings_are_told_set_and_taken_at_once() {
+    let agent = Running::start(Uplink::new()).await;
+    agent.uplink.set_apps(vec![entry("wiki", AppKind::Http)]);
+    let mut events = agent.client.events().await.unwrap();
+    while !matches!(events.next().await.unwrap(), Some(LocalEvent::Apps { apps }) if apps.len() == 1) {}
+    assert_eq!(agent.client.settings().await.unwrap(), Settings::default());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let wanted = Settings { http_port: free, ..Settings::default() };
+    assert_eq!(agent.client.set_settings(&wanted).await.unwrap(), wanted);
+    let Some(LocalEvent::Apps { apps }) = next(&mut events).await else { panic!("the apps moved") };
+    assert_eq!(apps[0].local, format!("http://wiki.localhost:{free}/"));
+    assert_eq!(agent.client.settings().await.unwrap(), wanted);
+    let mode = std::fs::metadata(agent.dir.path().join("settings.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

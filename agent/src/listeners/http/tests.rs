@@ -31,7 +31,7 @@ impl Local {
         let address = listener.local_addr().unwrap();
         let wiki = LocalApp { entry: entry("wiki", AppKind::Http), local: String::new(), command: None, problem: None };
         let apps = watch::channel(Arc::from([wiki])).1;
-        tokio::spawn(serve(listener, user, Arc::new(Site { port: address.port(), access, apps })));
+        tokio::spawn(serve(Arc::new(listener), user, Arc::new(Site { port: address.port(), access, apps })));
         Self { address }
     }
 
