@@ -83,8 +83,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_service_opens_the_browser_outside_of_its_unit() {
-        assert_eq!(super::program(false), PROGRAM);
-        let (program, arguments) = super::program(true);
+        assert_eq!(program(false), PROGRAM);
+        let (program, arguments) = program(true);
         assert_eq!((program, arguments.last()), ("systemd-run", Some(&"xdg-open")));
         assert!(arguments.contains(&"--user"));
     }
