@@ -114,6 +114,10 @@ fn the_doctor_examines_with_and_without_an_agent() {
         (&"agent".into(), &"agent_not_running".into())
     );
     assert_eq!(told["findings"].as_array().unwrap().len(), 9);
+    let new = postern(&dir.path().join("new"), &["doctor", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&new.stdout).unwrap();
+    assert_eq!(told["findings"][1]["check"], "keyring");
+    assert_ne!(told["findings"][1]["result"], "skipped", "where no agent ever ran, its keyring is looked at too");
 
     let _agent = Agent::run(Command::new(POSTERN), dir.path());
     let file = dir.path().join("bundle.json");

@@ -47,6 +47,11 @@ pub(crate) const APPINDICATOR: Package = Package {
     why: "the desktop's tray",
     there: || has_pkg_config("ayatana-appindicator3-0.1"),
 };
+pub(crate) const DEBOOTSTRAP: Package = Package {
+    name: "debootstrap",
+    why: "makes a fresh Debian, to try the packages on",
+    there: || find("debootstrap").is_some(),
+};
 pub(crate) const DPKG_DEV: Package = Package {
     name: "dpkg-dev",
     why: "finds which libraries a package depends on",

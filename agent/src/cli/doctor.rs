@@ -4,7 +4,7 @@ use super::output::{Output, Screen};
 use super::{Format, client};
 use crate::bundle::Bundle;
 use crate::config::Config;
-use crate::doctor::{self, Patient};
+use crate::doctor;
 use crate::engine;
 use crate::state_dir::{StateDir, open_private};
 use clap::Args;
@@ -79,11 +79,8 @@ fn of_bundle(document: &[u8]) -> Result<(Vec<Finding>, Vec<u8>), Problem> {
 /// No agent runs: what can be looked at without one.
 async fn by_itself(state_dir: &Path, config: Option<&Path>) -> Result<(Vec<Finding>, Vec<u8>), Problem> {
     let config = Config::load(config, state_dir)?;
-    let patient = if state_dir.exists() {
-        engine::without_agent(config, StateDir::open(state_dir)?).await
-    } else {
-        Patient::default()
-    };
+    // On a machine where no agent ever ran, too, the configuration and the keyring are to be looked at.
+    let patient = engine::without_agent(config, StateDir::open(state_dir)?).await;
     let (mut findings, mut told) = (Vec::new(), doctor::examine(patient, ()));
     while let Some(finding) = told.recv().await {
         findings.push(finding);
