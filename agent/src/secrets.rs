@@ -7,6 +7,7 @@ use keyring_core::{CredentialStore, Entry, Error};
 use postern_protocol::id::hex;
 use postern_protocol::{Code, Problem, binding, problem};
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,11 +56,22 @@ enum Inner {
     Memory(HashMap<String, Zeroizing<Vec<u8>>>),
     Keyring {
         /// Connected on first use and again after a failure: a keyring may be started or unlocked at any time.
-        store: Option<Arc<CredentialStore>>,
+        store: Option<Connected>,
         open: Opener,
         /// Keeps several agents of one user apart.
         scope: String,
     },
+}
+
+/// A connection to the keyring. To close it may block on work of its own runtime, which no task may do.
+struct Connected(Option<Arc<CredentialStore>>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let store = ManuallyDrop::new(self.0.take());
+        // Where no thread can be had it stays open until the process ends.
+        let _ = std::thread::Builder::new().spawn(move || drop(ManuallyDrop::into_inner(store)));
+    }
 }
 
 impl Vault {
@@ -178,11 +190,12 @@ impl Inner {
     fn attempt<T>(&mut self, name: &str, work: impl Fn(&Entry) -> keyring_core::Result<T>) -> keyring_core::Result<T> {
         let Self::Keyring { store, open, scope } = self else { return Err(Error::NoDefaultStore) };
         let was_connected = store.is_some();
-        let once = |store: &mut Option<Arc<CredentialStore>>| {
+        let once = |store: &mut Option<Connected>| {
             let connected = match store {
                 Some(connected) => connected,
-                None => store.insert(open()?),
+                None => store.insert(Connected(Some(open()?))),
             };
+            let Some(connected) = &connected.0 else { return Err(Error::NoDefaultStore) };
             work(&connected.build(SERVICE, &format!("{scope}/{name}"), None)?)
         };
         match once(store) {

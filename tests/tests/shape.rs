@@ -171,11 +171,13 @@ fn the_top_level_is_as_designed() {
         "deny.toml",
         "docs/adr",
         "docs/error-codes.md",
+        "src-tauri/capabilities/main.json",
+        "ui/package.json",
         ".ci/run",
     ];
     let missing: Vec<_> = expected.iter().filter(|path| !root().join(path).exists()).collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
-    for unwanted in ["rust-toolchain", "rust-toolchain.toml", "src-tauri", "ui"] {
+    for unwanted in ["rust-toolchain", "rust-toolchain.toml"] {
         assert!(!root().join(unwanted).exists(), "{unwanted} does not belong here");
     }
     let license = std::fs::read_to_string(root().join("LICENSE")).unwrap();
@@ -184,8 +186,10 @@ fn the_top_level_is_as_designed() {
 
 #[test]
 fn the_lock_file_of_the_node_programs_names_no_registry_host() {
-    let lock = std::fs::read_to_string(root().join("tests/node/package-lock.json")).unwrap();
-    assert!(!lock.contains("\"resolved\"") && lock.contains("\"integrity\""), "see tests/node/.npmrc");
+    for directory in ["tests/node", "ui"] {
+        let lock = std::fs::read_to_string(root().join(directory).join("package-lock.json")).unwrap();
+        assert!(!lock.contains("\"resolved\"") && lock.contains("\"integrity\""), "see {directory}/.npmrc");
+    }
 }
 
 #[test]

@@ -147,3 +147,41 @@ proptest! {
         });
     }
 }
+
+/// As the Secret Service's store: it cannot be closed by a task of a runtime.
+struct Blocking(Arc<mock::Store>, std::sync::mpsc::Sender<bool>);
+
+impl keyring_core::api::CredentialStoreApi for Blocking {
+    fn vendor(&self) -> String {
+        self.0.vendor()
+    }
+
+    fn id(&self) -> String {
+        self.0.id()
+    }
+
+    fn build(&self, service: &str, user: &str, modifiers: Option<&HashMap<&str, &str>>) -> keyring_core::Result<Entry> {
+        self.0.build(service, user, modifiers)
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        self.1.send(tokio::runtime::Handle::try_current().is_ok()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_outside_of_the_runtime() {
+    let (closed, told) = std::sync::mpsc::channel();
+    let open: Opener =
+        Box::new(move || Ok(Arc::new(Blocking(mock::Store::new().unwrap(), closed.clone())) as Arc<CredentialStore>));
+    let vault = Vault::over(open, Path::new("/home/a/.local/state/postern"));
+    vault.probe().await.unwrap();
+    drop(vault);
+    assert!(!told.recv_timeout(Duration::from_secs(30)).unwrap(), "a task closed it");
+}

@@ -16,8 +16,8 @@ async fn a19_a_foreign_redirect_takes_no_credential_along() {
     let wiki = Upstream::http(move |_| {
         let head = format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n");
         // A hostile app also tries to hand back what it was given, and to speak as the relay.
-        format!("{head}x-postern-identity: forged\r\npostern-code: forged\r\nproxy-authenticate: Basic\r\n\r\n")
-            .into_bytes()
+        let ours = "x-postern-identity: forged\r\npostern-code: forged\r\npostern-decision: forged\r\n";
+        format!("{head}{ours}proxy-authenticate: Basic\r\n\r\n").into_bytes()
     })
     .await;
     let relay = Relay::start(&world, Settings::new(&provider.issuer).app(App::http("wiki", wiki.address))).await;
@@ -26,11 +26,11 @@ async fn a19_a_foreign_redirect_takes_no_credential_along() {
         let reply = quic.send(device.request(method, "wiki", "/go").body(body).unwrap()).await.unwrap();
         assert_eq!(reply.status, 302);
         assert!(reply.header("location").ends_with("/collect"), "the browser gets to see it");
-        for name in
-            ["x-postern-identity", "postern-code", "postern-decision", "proxy-authenticate", "proxy-authorization"]
-        {
+        for name in ["x-postern-identity", "postern-code", "proxy-authenticate", "proxy-authorization"] {
             assert_eq!(reply.header(name), "", "{name} came back");
         }
+        assert_eq!(reply.headers.get_all("postern-decision").iter().count(), 1);
+        assert_ne!(reply.header("postern-decision"), "forged", "only the relay names a decision");
     }
     assert_eq!(foreign.log().connections.len(), 0, "the relay followed the redirect");
     assert_eq!(wiki.last().count("proxy-authorization"), 0, "the app got the session token");
