@@ -121,6 +121,9 @@ pub struct SessionResponse {
     pub token_type: String,
     /// Seconds from now until it ends.
     pub expires_in: u64,
+    /// Seconds from now until the session ends unless its user signs in afresh; absent: not for that cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<u64>,
     /// The session.
     pub session: SessionId,
     /// Who the relay holds the user to be.

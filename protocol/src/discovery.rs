@@ -53,6 +53,9 @@ pub struct SignIn {
     /// Seconds after its issue for which the relay takes a token of the provider: the agent refreshes before.
     #[serde(default = "default_token_max_age")]
     pub token_max_age: u64,
+    /// Seconds that may have passed since a person proved themself to the provider (`max_age` of a sign-in); absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u64>,
 }
 
 const fn default_token_max_age() -> u64 {

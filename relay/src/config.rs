@@ -57,6 +57,8 @@ pub struct Config {
     pub provider: ProviderConfig,
     /// How long a session token lives.
     pub token_lifetime: Duration,
+    /// How long after its user proved themself a session ends, however often it is renewed; absent: never for that.
+    pub session_max_age: Option<Duration>,
     /// How long a device certificate lives.
     pub certificate_lifetime: Duration,
     /// How old a posture report may be.

@@ -169,6 +169,7 @@ token_max_age = "15m"                           # somebody disabled there is out
 
 [session]
 token_lifetime = "5m"
+# max_age = "12h"                   # people sign in afresh this often; absent: for as long as the provider lets them
 
 [certificate]
 lifetime = "24h"

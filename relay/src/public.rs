@@ -85,6 +85,7 @@ pub fn discovery(relay: &Relay, issuer: url::Url, quic: String, server_name: &st
             resource: provider.resource.clone(),
             redirect_port: provider.redirect_port,
             token_max_age: provider.token_max_age.as_secs(),
+            max_age: relay.config.session_max_age.map(|age| age.as_secs()),
         },
     }
 }

@@ -10,7 +10,7 @@ use crate::{gate, lapse};
 use postern_protocol::control::{
     GRANT_TOKEN_EXCHANGE, Posture, Principal, SessionRequest, SessionResponse, TYPE_ACCESS_TOKEN,
 };
-use postern_protocol::{Code, Problem, SessionId, Timestamp};
+use postern_protocol::{Code, Problem, SessionId, StepUp, Timestamp};
 use postern_relay_core::access::PostureReport;
 use postern_relay_core::audit::{Event, Record};
 use postern_relay_core::certificate::VerifiedDevice;
@@ -20,6 +20,9 @@ use postern_relay_core::token::{SessionGrant, TokenError};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// No session token is given for less than this.
+const LAST_TOKEN: Duration = Duration::from_secs(3);
 
 /// Most characters of a text in a posture report.
 const POSTURE_TEXT: usize = 128;
@@ -91,12 +94,12 @@ async fn renewed(
         relay.store.use_up(&token_hash(&request.subject_token), until(&identity)).await?;
     }
     let (email, name) = (identity.email.as_deref(), identity.name.as_deref());
-    let renewed =
-        relay.store.renew_session(&request.session, email, name, identity.provider_session.as_deref(), now).await?;
-    if !renewed {
-        return Err(Problem::new(Code::SessionRevoked));
-    }
-    let lifetime = lifetime(relay, &identity, now);
+    let (provider_session, proved) = (identity.provider_session.as_deref(), identity.auth_time);
+    let renewed = relay.store.renew_session(&request.session, email, name, provider_session, proved, now).await?;
+    let Some(proved) = renewed else { return Err(Problem::new(Code::SessionRevoked)) };
+    let max_age = relay.config.session_max_age.filter(|_| !session.service);
+    let left = max_age.map(|max_age| left(proved, max_age, now)).transpose()?;
+    let lifetime = lifetime(relay, &identity, now).min(left.unwrap_or(Duration::MAX));
     let grant = grant(relay, device, &identity, request.session.clone());
     // `now` was read before the changes were looked for: a token that may have missed one is issued before it.
     let from = changed.map(|changed| changed.tokens_from).max(lapsed.map(|lapse| lapse.tokens_from));
@@ -107,6 +110,7 @@ async fn renewed(
         issued_token_type: TYPE_ACCESS_TOKEN.to_owned(),
         token_type: "Bearer".to_owned(),
         expires_in: lifetime.as_secs(),
+        ends: left.map(|left| left.as_secs()),
         session: request.session,
         principal: shown(identity),
     };
@@ -139,6 +143,21 @@ async fn check_session(
 fn lifetime(relay: &Relay, identity: &Identity, now: Timestamp) -> Duration {
     let provider_token = identity.issued_at.plus(relay.provider.token_max_age()).since(now);
     relay.config.token_lifetime.min(provider_token).max(Duration::from_secs(1))
+}
+
+/// How long a session has left whose user proved themself then. A little before its end it is refused, while there still is
+/// a session token by which the agent can say that live streams are to be held.
+fn left(proved: Timestamp, max_age: Duration, now: Timestamp) -> Result<Duration, Problem> {
+    let left = Duration::from_secs(proved.plus(max_age).since(now).as_secs());
+    if left >= LAST_TOKEN {
+        return Ok(left);
+    }
+    let wanted = StepUp { max_age: Some(max_age.as_secs()), acr_values: None };
+    let reason = "Your organisation wants people to sign in afresh from time to time.";
+    Err(Problem::new(Code::StepUpRequired)
+        .detail("the session has reached session.max_age")
+        .step_up(Some(wanted))
+        .advice(Some(reason.into()), Some("Sign in again: postern login".into())))
 }
 
 fn grant(relay: &Relay, device: &VerifiedDevice, identity: &Identity, session: SessionId) -> SessionGrant {

@@ -1,6 +1,7 @@
 //! What outlives a restart: devices, sessions, revocations, used tokens, the newest audit checkpoint. SQLite.
 
 mod listing;
+mod migrations;
 mod outside;
 
 pub use listing::{DeviceRow, KnownPrincipal, SessionRow};
@@ -10,12 +11,11 @@ use postern_protocol::{Code, DeviceId, Problem, SessionId, Timestamp};
 use postern_relay_core::audit::Checkpoint;
 use postern_relay_core::principal::PrincipalKey;
 use postern_relay_core::revocation::{Revocations, Target};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -113,7 +113,7 @@ impl Store {
             .acquire_timeout(Duration::from_secs(5))
             .connect_with(options)
             .await?;
-        migrations().run(&pool).await?;
+        migrations::migrations().run(&pool).await?;
         Ok(Self { pool })
     }
 
@@ -156,22 +156,25 @@ impl Store {
         email: Option<&str>,
         name: Option<&str>,
         provider_session: Option<&str>,
+        proved: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query(
             "UPDATE sessions SET renewed = ?1, email = coalesce(?2, email), name = coalesce(?3, name),
-                 provider_sid = coalesce(?4, provider_sid)
+                 provider_sid = coalesce(?4, provider_sid), proved = max(coalesce(proved, ?6, started), coalesce(?6, 0))
              WHERE id = ?5 AND ended IS NULL
-               AND NOT EXISTS (SELECT 1 FROM ended_sign_ins WHERE kind = 'provider_sid' AND id = ?4)",
+               AND NOT EXISTS (SELECT 1 FROM ended_sign_ins WHERE kind = 'provider_sid' AND id = ?4)
+             RETURNING proved",
         )
         .bind(millis(now))
         .bind(email)
         .bind(name)
         .bind(provider_session)
         .bind(id.as_str())
-        .execute(&self.pool)
+        .bind(proved.map(|at| millis(at.min(now))))
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(done.rows_affected() == 1)
+        row.map(|row| Ok(timestamp(row.try_get("proved")?))).transpose()
     }
 
     /// Uses up a token that was not used to enrol, so that it never will be.
@@ -282,18 +285,6 @@ impl Store {
         let seq = u64::try_from(row.try_get::<i64, _>("seq")?).map_err(|_| StoreError::Malformed("checkpoint"))?;
         Ok(Some(Checkpoint { seq, head: row.try_get("head")? }))
     }
-}
-
-/// The steps that bring the tables up to date. A step that was released is never edited; the next one goes below it.
-fn migrations() -> Migrator {
-    let first = include_str!("../migrations/0001_first.sql").into_sql_str();
-    let outside = include_str!("../migrations/0002_outside.sql").into_sql_str();
-    let late = include_str!("../migrations/0003_late.sql").into_sql_str();
-    Migrator::with_migrations(vec![
-        Migration::new(1, "first".into(), MigrationType::Simple, first, false),
-        Migration::new(2, "outside".into(), MigrationType::Simple, outside, false),
-        Migration::new(3, "late".into(), MigrationType::Simple, late, false),
-    ])
 }
 
 /// The result of a transaction. After a failure its connection is not used again: when a disk is full, SQLite may

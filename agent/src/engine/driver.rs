@@ -73,6 +73,8 @@ pub(super) struct Driver {
     pub(super) token_ends: Option<Timestamp>,
     /// When the session ends unless its user signs in again: by the machine's clock, and so by the system's.
     ends: Option<(Timestamp, Timestamp)>,
+    /// The same as the relay tells it, by the system's clock.
+    pub(super) relay_ends: Option<Timestamp>,
     pub(super) step_up: SteppingUp,
     /// The relay knows that the provider refuses, and ends the session by itself.
     pub(super) lapse_told: bool,
@@ -116,6 +118,7 @@ impl Driver {
             granted: None,
             token_ends: None,
             ends: None,
+            relay_ends: None,
             step_up: SteppingUp::default(),
             lapse_told: false,
             posture: None,
@@ -303,7 +306,7 @@ impl Driver {
 
     /// When the session ends unless its user signs in again, by the system's clock.
     pub(super) fn session_ends(&self) -> Option<Timestamp> {
-        self.ends.map(|(_, wall)| wall)
+        self.ends.map(|(_, wall)| wall).into_iter().chain(self.relay_ends).min()
     }
 
     /// Runs `work` as the task of `ticket`.

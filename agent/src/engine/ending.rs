@@ -30,7 +30,7 @@ impl Driver {
         self.answer_renewals(&Err(problem.clone()));
         self.resuming = None;
         let (granted, token_ends) = (self.granted.take(), self.token_ends.take());
-        self.posture = None;
+        (self.posture, self.relay_ends) = (None, None);
         self.end_step_up(&Err(problem.clone()));
         let way = granted.and_then(|granted| {
             let link = Arc::clone(&self.links.get(&granted.link)?.link);

@@ -10,7 +10,7 @@ use crate::oidc::{Provider, RefreshFailure, SignedIn};
 use postern_agent_core::{Account, Answer, Event, Task, Ticket, Tokens, Validity};
 use postern_protocol::control::{AppEntry, Posture, Principal, SessionResponse};
 use postern_protocol::local::LoginEvent;
-use postern_protocol::{Code, Problem, Retry};
+use postern_protocol::{Code, Problem, Retry, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,12 @@ impl Driver {
             tracing::warn!(?task, code = %problem.code, detail = problem.detail, "failed");
             match task {
                 Task::SignIn | Task::Enroll => self.note_login_problem(problem),
-                Task::Exchange { .. } => self.answer_renewals(&Err(problem.clone())),
+                Task::Exchange { .. } => {
+                    self.answer_renewals(&Err(problem.clone()));
+                    if let Some(wanted) = problem.step_up.as_deref() {
+                        self.cut_for_step_up(wanted.clone());
+                    }
+                }
                 _ => {}
             }
         }
@@ -92,6 +97,8 @@ impl Driver {
                 let (granted, posture) = *granted;
                 let lifetime = Duration::from_secs(granted.expires_in);
                 held.known_as(granted.principal);
+                self.relay_ends =
+                    granted.ends.map(|left| steady(self.relay_ends, clock::wall().plus(Duration::from_secs(left))));
                 let Task::Exchange { link } = task else { return Err(gone()) };
                 self.posture = Some(posture);
                 self.grant(link, SecretString::from(granted.access_token), lifetime);
@@ -176,6 +183,12 @@ impl Held {
 pub(super) fn validity(certificate: &DeviceCertificate) -> Validity {
     let (age, remaining) = certificate.validity(clock::wall());
     Validity { age, remaining }
+}
+
+/// The end as it was told, unless it has moved by more than the way of an answer takes.
+fn steady(before: Option<Timestamp>, told: Timestamp) -> Timestamp {
+    const SAME: Duration = Duration::from_secs(3);
+    before.filter(|before| before.since(told).max(told.since(*before)) <= SAME).unwrap_or(told)
 }
 
 fn differs(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {

@@ -64,7 +64,7 @@ impl Provider {
         if self.metadata.knows_consent && self.sign_in.scopes.iter().any(|scope| scope == "offline_access") {
             request = request.add_extra_param("prompt", "consent");
         }
-        for (name, value) in wanted.into_iter().flat_map(Again::parameters) {
+        for (name, value) in Again::parameters(wanted, self.sign_in.max_age) {
             request = request.add_extra_param(name, value);
         }
         let (url, state) = request.url();

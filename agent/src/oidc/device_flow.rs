@@ -60,7 +60,7 @@ impl Provider {
         let transport = Transport::new(&self.web);
         let mut request =
             client.exchange_device_code().map_err(|_| unacceptable("the provider offers no device authorization"))?;
-        for (name, value) in wanted.into_iter().flat_map(Again::parameters) {
+        for (name, value) in Again::parameters(wanted, self.sign_in.max_age) {
             request = request.add_extra_param(name, value);
         }
         let device: StandardDeviceAuthorizationResponse = request

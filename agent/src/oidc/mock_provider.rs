@@ -65,6 +65,7 @@ impl MockProvider {
             resource: Some("https://relay.example".into()),
             redirect_port: None,
             token_max_age: 900,
+            max_age: None,
         }
     }
 

@@ -18,11 +18,15 @@ pub enum Again {
 }
 
 impl Again {
-    /// The parameters of the request (OpenID Connect Core §3.1.2.1).
-    pub(super) fn parameters(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
-        let (max_age, acr_values) = match self {
-            Self::Wanted(StepUp { max_age, acr_values }) => (*max_age, acr_values.clone()),
-            Self::ToProlong => (Some(0), None),
+    /// The parameters of the request (OpenID Connect Core §3.1.2.1). `usual`: how old any sign-in may be.
+    pub(super) fn parameters(
+        again: Option<&Self>,
+        usual: Option<u64>,
+    ) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let (max_age, acr_values) = match again {
+            Some(Self::Wanted(StepUp { max_age, acr_values })) => (max_age.or(usual), acr_values.clone()),
+            Some(Self::ToProlong) => (Some(0), None),
+            None => (usual, None),
         };
         let max_age = max_age.map(|seconds| ("max_age", seconds.to_string()));
         max_age.into_iter().chain(acr_values.map(|values| ("acr_values", values)))

@@ -56,6 +56,7 @@ fn config(draft: Draft, policy: Option<Arc<Policy>>) -> Option<Config> {
         audit_file: draft.audit_file.value,
         provider: draft.provider?,
         token_lifetime: draft.token_lifetime,
+        session_max_age: draft.session_max_age,
         certificate_lifetime: draft.certificate_lifetime,
         posture_max_age: draft.posture_max_age.value,
         limits: draft.limits,

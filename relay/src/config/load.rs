@@ -107,6 +107,7 @@ pub(super) struct Draft {
     pub(super) audit_file: Found<PathBuf>,
     pub(super) provider: Option<ProviderConfig>,
     pub(super) token_lifetime: Duration,
+    pub(super) session_max_age: Option<Duration>,
     pub(super) certificate_lifetime: Duration,
     pub(super) posture_max_age: Found<Duration>,
     pub(super) limits: Limits,
@@ -147,7 +148,7 @@ impl Draft {
         let policy_file = only_path(root.child("policy"), "file", &base.join("policy.cedar"), base);
         let audit_file = only_path(root.child("audit"), "file", &state_dir.value.join("audit.jsonl"), base);
         let provider = provider::read(source, root.child("provider"));
-        let token_lifetime = only_duration(root.child("session"), "token_lifetime", MINUTE * 5, SECOND, HOUR).value;
+        let (token_lifetime, session_max_age) = session(root.child("session"));
         let certificate_lifetime =
             only_duration(root.child("certificate"), "lifetime", DAY, SECOND * 5, DAY * 30).value;
         let posture_max_age = only_duration(root.child("posture"), "max_age", MINUTE * 5, SECOND, DAY);
@@ -171,6 +172,7 @@ impl Draft {
             audit_file,
             provider,
             token_lifetime,
+            session_max_age,
             certificate_lifetime,
             posture_max_age,
             limits,
@@ -335,6 +337,14 @@ fn only_path(mut section: Section<'_>, key: &'static str, default: &Path, base: 
         Some(Found { value, span }) => Found { value: base.join(value), span },
         None => Found { value: default.to_owned(), span: start..start },
     }
+}
+
+/// How long a session token lives, and how long a session after its user proved themself.
+fn session(mut section: Section<'_>) -> (Duration, Option<Duration>) {
+    let token_lifetime = section.duration("token_lifetime", MINUTE * 5, SECOND, HOUR).value;
+    let max_age = section.duration_if_given("max_age", HOUR * 12, SECOND * 15, DAY * 366);
+    section.finish();
+    (token_lifetime, max_age.map(|found| found.value))
 }
 
 /// A section whose only key is a duration.

@@ -173,14 +173,26 @@ impl<'s> Section<'s> {
         least: Duration,
         most: Duration,
     ) -> Found<Duration> {
-        let fix = format!("write a duration from {} to {}, such as \"{}\"", show(least), show(most), show(default));
+        let found = self.duration_if_given(key, default, least, most);
+        found.unwrap_or_else(|| Found { value: default, span: self.span.clone() })
+    }
+
+    /// The same where there is no default, but an example.
+    pub(crate) fn duration_if_given(
+        &mut self,
+        key: &'static str,
+        example: Duration,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Found<Duration>> {
+        let fix = format!("write a duration from {} to {}, such as \"{}\"", show(least), show(most), show(example));
         let found = self.text(key);
         let parse = |text: &str| match duration(text) {
             Some(value) if (least..=most).contains(&value) => Ok(value),
             Some(_) => Err(format!("\"{text}\" is out of bounds")),
             None => Err(format!("\"{text}\" is not a duration")),
         };
-        self.parsed(key, found, parse, &fix).unwrap_or_else(|| Found { value: default, span: self.span.clone() })
+        self.parsed(key, found, parse, &fix)
     }
 
     /// A whole number within bounds, if given.

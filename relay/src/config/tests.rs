@@ -112,6 +112,8 @@ fn every_kind_of_mistake_is_told_at_its_line() {
         (8, "`provider.scopes` must be a list", ("client_id", "scopes = \"openid\"\nclient_id")),
         (8, "\"soon\" is not a duration", ("client_id", "token_max_age = \"soon\"\nclient_id")),
         (8, "out of bounds", ("client_id", "token_max_age = \"2d\"\nclient_id")),
+        (10, "`session.max_age`: \"14s\" is out of bounds", ("[[app]]", "[session]\nmax_age = \"14s\"\n[[app]]")),
+        (10, "`session.max_age`: \"ever\" is not a duration", ("[[app]]", "[session]\nmax_age = \"ever\"\n[[app]]")),
         (8, "`provider.require_nonce` must be", ("client_id", "require_nonce = \"yes\"\nclient_id")),
         (8, "`provider.redirect_port` is out of bounds", ("client_id", "redirect_port = 70000\nclient_id")),
         (8, "`provider.backchannel_logout` must be true", ("client_id", "backchannel_logout = \"no\"\nclient_id")),

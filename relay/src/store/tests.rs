@@ -108,10 +108,8 @@ async fn revocations_end_sessions_and_outlive_a_restart() {
     assert!(revoked.is_session(&second) && revoked.is_session(&third), "what they ended is revoked by itself");
     assert_eq!(revoked.len(), 5);
     assert!(world.store.session(&third).await.unwrap().unwrap().ended);
-    assert!(
-        !world.store.renew_session(&third, None, None, None, NOW).await.unwrap(),
-        "an ended session is not renewed"
-    );
+    let renewed = world.store.renew_session(&third, None, None, None, None, NOW).await.unwrap();
+    assert_eq!(renewed, None, "an ended session is not renewed");
     // A session's entry may be forgotten once no token of it lives; its row still says that it ended.
     let later = NOW.plus(SESSION_REVOCATIONS * 2);
     assert_eq!(world.store.prune(later).await.unwrap().len(), 3);
@@ -120,6 +118,24 @@ async fn revocations_end_sessions_and_outlive_a_restart() {
     assert!(world.store.session(&first).await.unwrap().unwrap().ended);
     assert!(world.store.restore(&Target::Principal(who("ada"))).await.unwrap());
     assert!(!world.store.restore(&Target::Principal(who("ada"))).await.unwrap());
+}
+
+/// Renewing does not make a proof younger, nor does one that is older; one from the future counts as now.
+#[tokio::test]
+async fn a_session_knows_when_its_user_proved_themself() {
+    let world = world().await;
+    let session = world.sign_in(1, "ada", 1, None).await.unwrap();
+    let minutes = |count: u64| NOW.plus(Duration::from_secs(60 * count));
+    for (at, proved, known) in [
+        (1, None, NOW),
+        (2, Some(minutes(1)), minutes(1)),
+        (3, None, minutes(1)),
+        (4, Some(NOW), minutes(1)),
+        (5, Some(minutes(9)), minutes(5)),
+    ] {
+        let renewed = world.store.renew_session(&session, None, None, None, proved, minutes(at)).await.unwrap();
+        assert_eq!(renewed, Some(known), "after {at} minutes");
+    }
 }
 
 #[tokio::test]

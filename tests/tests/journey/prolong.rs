@@ -2,7 +2,7 @@
 
 use crate::desk::{Desk, parameter};
 use postern_tests::process::Process;
-use postern_tests::{Browser, eventually};
+use postern_tests::{App, Browser, Upstream, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -65,6 +65,43 @@ async fn a_sign_in_is_given_up_and_a_session_prolonged_in_time() {
     let signed_in = |status: &Value| status["session"]["signed_in"].as_u64().unwrap();
     assert!(signed_in(&status) > signed_in(&first), "{status}");
     echo(&mut stream, b"after").await;
+}
+
+/// The relay wants people to sign in afresh: status tells when; who does so in time loses nothing; who does not is asked for it,
+/// and goes on in the same session.
+#[tokio::test]
+async fn a_session_lasts_as_long_as_the_relay_lets_it() {
+    let policy = "@id(\"all\")\npermit(principal, action, resource);";
+    let upstream = Upstream::echo().await;
+    let held = App::tcp("db", upstream.address).held("5m");
+    let desk =
+        Desk::new(true, json!({}), |settings| settings.policy(policy).app(held).set("session", "max_age", "\"30s\""))
+            .await;
+    let mut login = desk.agent.login_begun(&desk.relay, &["--memory-only"]);
+    let url = login.first_line().await;
+    assert_eq!(parameter(&url, "max_age").as_deref(), Some("30"), "{url}");
+    Browser::of("ada").sign_in(&url).await;
+    login.output().await.ok();
+    let first = desk.agent.reaches("online").await;
+    let ends = |status: &Value| status["session"]["ends"].as_u64().unwrap();
+    let left = ends(&first).saturating_sub(first["session"]["signed_in"].as_u64().unwrap());
+    assert!((20_000..=32_000).contains(&left), "{first}");
+    let mut stream = TcpStream::connect(("127.0.0.1", desk.agent.port("db").await)).await.unwrap();
+    echo(&mut stream, b"before").await;
+
+    // Longer than an answer may be under way, by which the end is told.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    desk.agent.login_with(&desk.relay, &mut Browser::of("ada"), &["--renew"]).await.ok();
+    let status = desk.agent.status().await;
+    assert_eq!(status["session"]["id"], first["session"]["id"]);
+    assert!(ends(&status) >= ends(&first) + 3_000, "{first} {status}");
+    echo(&mut stream, b"after").await;
+
+    let status = desk.agent.reaches("expired").await;
+    assert_eq!(status["problem"]["code"], "step_up_required", "{status}");
+    desk.agent.login_with(&desk.relay, &mut Browser::of("ada"), &[]).await.ok();
+    assert_eq!(desk.agent.reaches("online").await["session"]["id"], first["session"]["id"]);
+    echo(&mut stream, b"and on").await;
 }
 
 /// What went through and what did not, each with the decision that is in the relay's log.

@@ -193,3 +193,22 @@ fn a_session_says_when_it_ends_if_only_its_user_can_go_on() {
     assert_eq!(world.ended, Some(Ending::Expired));
     assert_eq!(world.machine.ends(), None);
 }
+
+/// The relay wants a fresh sign-in before the session goes on: live streams are held as when the provider ends it, and a
+/// sign-in that is fresh enough lets all of it go on.
+#[test]
+fn a_session_that_is_to_begin_afresh_waits_for_its_user() {
+    let mut world = World::online(Account::Person);
+    world.send(Event::Refused { code: Code::TokenExpired });
+    while world.running(is_exchange).is_none() {
+        world.tick();
+    }
+    world.refuse(world.running(is_exchange).unwrap(), Code::StepUpRequired);
+    assert!(world.running(is_lapse).is_some(), "the relay is told while there is a token to tell it with");
+    world.all_goes_well();
+    assert_eq!((world.machine.state(), world.ended), (local::State::Expired, None));
+    assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::StepUpRequired));
+    world.send(Event::StepUp { asked: true });
+    world.all_goes_well();
+    assert_eq!((world.machine.state(), world.ended), (local::State::Online, None));
+}
