@@ -7,6 +7,7 @@ use tauri_build::{AppManifest, Attributes};
 const COMMANDS: &[&str] = &[
     "subscribe",
     "start_agent",
+    "restart_agent",
     "install_agent",
     "uninstall_agent",
     "add_organisation",

@@ -32,6 +32,12 @@ pub(crate) async fn start_agent(shell: Desktop<'_>, organisation: OrganisationId
 }
 
 #[tauri::command]
+pub(crate) async fn restart_agent(shell: Desktop<'_>, organisation: OrganisationId) -> Result<(), Problem> {
+    shell.perform(Act::Stop, &organisation).await?;
+    shell.perform(Act::Start, &organisation).await
+}
+
+#[tauri::command]
 pub(crate) async fn install_agent(shell: Desktop<'_>, organisation: OrganisationId) -> Result<(), Problem> {
     shell.perform(Act::Install, &organisation).await
 }

@@ -77,6 +77,7 @@ fn run() -> tauri::Result<()> {
         .invoke_handler(tauri::generate_handler![
             commands::subscribe,
             commands::start_agent,
+            commands::restart_agent,
             commands::install_agent,
             commands::uninstall_agent,
             commands::add_organisation,

@@ -20,6 +20,7 @@ const STATES = [
   "signed_out",
   "signing_in",
   "cancelled",
+  "sign_in_failed",
   "enrolling",
   "connecting",
   "online",
@@ -38,7 +39,12 @@ const STATES = [
   "hostile",
   "held",
 ];
-const OTHERS: (Visit & { name: string })[] = [
+/** What is to be pressed before the picture, and seen. */
+type State = Visit & { name: string; press?: string; until?: string };
+const OTHERS: State[] = [
+  { name: "diagnostics-done", scenario: "online", view: "diagnostics", press: "Run the checks", until: "1 thing to look at" },
+  { name: "diagnostics-running", scenario: "online", view: "diagnostics", press: "Run the checks" },
+  { name: "sign-out", scenario: "online", view: "session", press: "Sign out", until: "Sign out of" },
   ...["session", "device", "activity", "diagnostics", "settings"].map((view) => ({ name: view, scenario: "online", view })),
   ...["home", "session", "device", "activity", "settings"].map((view) => ({
     name: `rtl-${view}`,
@@ -51,15 +57,17 @@ const OTHERS: (Visit & { name: string })[] = [
   { name: "german-settings", scenario: "online", view: "settings", language: "de" },
   { name: "long_names-session", scenario: "long_names", view: "session" },
 ];
-const ALL: (Visit & { name: string })[] = [...STATES.map((scenario) => ({ name: scenario, scenario })), ...OTHERS];
+const ALL: State[] = [...STATES.map((scenario) => ({ name: scenario, scenario })), ...OTHERS];
 
 let browser: Browser;
 beforeAll(async () => (browser = await launch()));
 afterAll(() => browser.close());
 
 describe.concurrent("each state looks as designed", () => {
-  it.each(ALL)("$name", async ({ name, ...wanted }) => {
+  it.each(ALL)("$name", async ({ name, press, until, ...wanted }) => {
     const { page, complaints, close } = await visit(browser, wanted);
+    if (press) await page.getByRole("button", { name: press, exact: true }).click();
+    if (until) await page.getByText(until).first().waitFor();
     const found: Record<string, string[]> = {};
     await page.evaluate(AXE);
     for (const width of [360, 1200]) {

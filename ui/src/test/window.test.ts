@@ -225,6 +225,20 @@ it("starts or installs an agent where none runs", async () => {
   expect(installAgent).toHaveBeenCalledWith("default");
 });
 
+it("restarts an agent of another version", async () => {
+  const restartAgent = vi.fn(async () => undefined);
+  await open("update_needed", {}, { restartAgent });
+  await user.click(screen.getByRole("button", { name: "Restart the agent" }));
+  expect(restartAgent).toHaveBeenCalledWith("default");
+});
+
+it("offers to try again where no keyring was found", async () => {
+  const login = vi.fn(async () => undefined);
+  await open("keyring_unavailable", {}, { login });
+  await user.click(screen.getByRole("button", { name: /^Sign in to/ }));
+  expect(login).toHaveBeenCalledWith("default", { renew: false, allow_memory_only: false });
+});
+
 it("shows what the tray asks for, and says the state to screen readers", async () => {
   const { push } = await open("online");
   await push({ kind: "show", view: "device" });

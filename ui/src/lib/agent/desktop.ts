@@ -13,6 +13,8 @@ export type { Language as LanguageChoice } from "./shell";
 export interface Desktop {
   subscribe(listener: (event: DesktopEvent) => void): Promise<() => void>;
   startAgent(organisation: OrganisationId): Promise<void>;
+  /** Ends the agent that runs and starts the one that is installed: after an update these differ. */
+  restartAgent(organisation: OrganisationId): Promise<void>;
   /** Installs the per-user service and starts it. */
   installAgent(organisation: OrganisationId): Promise<void>;
   uninstallAgent(organisation: OrganisationId): Promise<void>;

@@ -15,7 +15,11 @@ export function memoryDesktop(query: URLSearchParams): Desktop {
   return new MemoryDesktop(query).desktop();
 }
 
-const WAITING = { cancelled: "sign_in_cancelled", keyring_locked: "keyring_locked" } as const;
+const FAILED = {
+  cancelled: problem("sign_in_cancelled", "The sign-in was cancelled or refused"),
+  keyring_locked: problem("keyring_locked", "The keyring is locked or refused"),
+  failed: problem("provider_unreachable", "The provider cannot be reached", { detail: "login.northwind.example: connection refused" }),
+} as const;
 
 class MemoryDesktop {
   readonly #query: URLSearchParams;
@@ -48,6 +52,7 @@ class MemoryDesktop {
         return () => (this.#listener = undefined);
       },
       startAgent: async () => this.#startAgent(),
+      restartAgent: async () => this.#startAgent(),
       installAgent: async () => {
         this.#service("installed");
         this.#startAgent();
@@ -120,8 +125,7 @@ class MemoryDesktop {
       tell({ step: "signed_in" });
       return tell({ step: "key_ready", storage: "keyring" });
     }
-    const code = WAITING[login];
-    tell({ step: "failed", problem: problem(code, code === "keyring_locked" ? "The keyring is locked or refused" : "The sign-in was cancelled or refused") });
+    tell({ step: "failed", problem: FAILED[login] });
   }
 
   #status(status: Status, organisation = "default"): Status {

@@ -13,6 +13,7 @@ export function tauriDesktop(): Desktop {
       return () => (channel.onmessage = () => undefined);
     },
     startAgent: (organisation) => invoke("start_agent", { organisation }),
+    restartAgent: (organisation) => invoke("restart_agent", { organisation }),
     installAgent: (organisation) => invoke("install_agent", { organisation }),
     uninstallAgent: (organisation) => invoke("uninstall_agent", { organisation }),
     addOrganisation: () => invoke("add_organisation"),

@@ -19,6 +19,7 @@ const EXPECTED: Record<Exclude<Scenario, "hostile" | "held" | "long_names" | "ma
   signed_out: "signed_out",
   signing_in: "signing_in",
   cancelled: "cancelled",
+  sign_in_failed: "sign_in_failed",
   enrolling: "enrolling",
   connecting: "connecting",
   degraded: "degraded",

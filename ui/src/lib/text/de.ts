@@ -56,7 +56,7 @@ export const de: Catalogue = {
   "about.no_agent": "Der Agent arbeitet im Hintergrund und trägt den Verkehr Ihrer Apps. Starten Sie ihn jetzt, oder richten Sie ihn so ein, dass er mit Ihrer Anmeldung am Gerät beginnt.",
   "about.peer_refused": "Jemand anderes an diesem Rechner hat den Agenten gestartet, der hier antwortet. Er dient Ihnen nicht, und das ist richtig so. Starten Sie einen eigenen.",
   "about.agent_trouble": "Sein Verzeichnis auf diesem Gerät ist so nicht benutzbar.",
-  "about.update_needed": "Dieses Programm, der Agent und das Relay sprechen nicht dieselbe Version. Aktualisieren Sie das ältere und kommen Sie dann zurück.",
+  "about.update_needed": "Dieses Programm, der Agent und das Relay sprechen nicht dieselbe Version. Aktualisieren Sie, was älter ist; wurde der Agent aktualisiert, starten Sie ihn neu.",
   "about.first_run": "Die kleine Pforte zu den Apps Ihrer Organisation. Sie öffnet sich für Sie, auf diesem Gerät, und prüft jedes Mal.",
   "about.signed_out": "Melden Sie sich an, um Ihre Apps zu erreichen. Dazu öffnet sich Ihr Browser.",
   "about.cancelled": "Sie können jederzeit neu beginnen.",
@@ -78,6 +78,7 @@ export const de: Catalogue = {
   "agent.start": "Agent starten",
   "agent.install": "Einrichten und starten",
   "agent.starting": "Startet",
+  "agent.restart": "Agent neu starten",
   "agent.install.hint": "Eingerichtet startet er von selbst, wenn Sie sich am Gerät anmelden. Verwaltungsrechte braucht das nicht.",
 
   "memory.title": "Oder nur für dieses Mal weiter",

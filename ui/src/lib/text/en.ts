@@ -58,7 +58,7 @@ export const en = {
   "about.no_agent": "The agent works in the background and carries your apps' traffic. Start it now, or install it so that it starts whenever you sign in to this device.",
   "about.peer_refused": "Another user of this machine started the agent that answers here. It will not serve you, and should not. Start an agent of your own.",
   "about.agent_trouble": "Its directory on this device cannot be used as it is.",
-  "about.update_needed": "This program, the agent and the relay do not speak the same version. Update the older one, then come back.",
+  "about.update_needed": "This program, the agent and the relay do not speak the same version. Update what is older; where the agent was updated, restart it.",
   "about.signed_out": "Sign in to reach your apps. Your browser will open for it.",
   "about.cancelled": "You can begin again whenever you like.",
   "about.sign_in_failed": "Here is what happened, and what helps.",
@@ -79,6 +79,7 @@ export const en = {
   "agent.start": "Start the agent",
   "agent.install": "Install and start",
   "agent.starting": "Starting",
+  "agent.restart": "Restart the agent",
   "agent.install.hint": "Installed, it starts by itself when you sign in to this device. No administrator rights are needed.",
 
   "memory.title": "Or go on for this time only",

@@ -12,7 +12,7 @@ export interface World {
   activity: ActivityEntry[];
   held?: { app: string; problem: Problem; until: Timestamp };
   /** A sign-in in the foreground: the last step that it made. */
-  login?: "authorize" | "key_ready" | "cancelled" | "keyring_locked";
+  login?: "authorize" | "key_ready" | "cancelled" | "keyring_locked" | "failed";
 }
 
 const EMPTY = { apps: [], traffic: [], activity: [] };
@@ -39,6 +39,7 @@ export const SCENARIOS = {
   signed_out: (now) => ({ ...EMPTY, status: { ...known(now), state: "signed_out" } }),
   signing_in: (now) => ({ ...EMPTY, status: { ...known(now), state: "signing_in" }, login: "authorize" }),
   cancelled: (now) => ({ ...EMPTY, status: { ...known(now), state: "signed_out" }, login: "cancelled" }),
+  sign_in_failed: (now) => ({ ...EMPTY, status: { ...known(now), state: "signed_out" }, login: "failed" }),
   enrolling: (now) => ({ ...EMPTY, status: { ...known(now), state: "enrolling" }, login: "key_ready" }),
   connecting: (now) => changed(now, { state: "connecting" }),
   degraded: (now) => changed(now, { carrier: "tcp" }),
