@@ -42,10 +42,12 @@ pub const LOGS: &str = "/v1/logs";
 pub const BUNDLE: &str = "/v1/bundle";
 /// `GET` and `PUT`: [`Settings`].
 pub const SETTINGS: &str = "/v1/settings";
+/// `POST`, no body: the agent ends, as it does when the system asks it to. For systems that have no signals.
+pub const STOP: &str = "/v1/stop";
 /// The `Upgrade` token of [`CONNECT`].
 pub const STREAM_UPGRADE: &str = "postern-stream";
 
-/// File name of the socket in the state directory.
+/// File name of the socket in the state directory. On Windows the file holds the name of a pipe.
 pub const SOCKET_NAME: &str = "agent.sock";
 
 /// Where the agent stands.

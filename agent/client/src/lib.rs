@@ -1,6 +1,10 @@
 //! Calls to the agent that runs with a state directory: the CLI's and the desktop's one way to it.
 
+pub mod channel;
+#[cfg(any(windows, test))]
+pub mod pipe_name;
 pub mod place;
+pub mod user;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
@@ -16,10 +20,8 @@ use postern_protocol::local::{
 };
 use postern_protocol::{AppName, Code, Problem};
 use serde::de::DeserializeOwned;
-use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use tokio::net::UnixStream;
 
 /// Most bytes of an answer: a list of a thousand apps fits well.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -60,6 +62,11 @@ impl Client {
     /// The last refusals, the newest first.
     pub async fn denials(&self) -> Result<Denials, Problem> {
         self.fetch(Method::GET, local::DENIALS).await
+    }
+
+    /// Ends the agent, once what is under way has ended.
+    pub async fn stop(&self) -> Result<(), Problem> {
+        self.call(build(request_to(Method::POST, local::STOP), Bytes::new())?).await.map(|_| ())
     }
 
     /// Signs out.
@@ -119,8 +126,9 @@ impl Client {
 
     /// The process that is the agent.
     pub async fn process(&self) -> Result<i32, Problem> {
-        let peer = self.reach().await?.peer_cred().map_err(|error| internal(error.to_string()))?;
-        peer.pid().ok_or_else(|| internal("this system does not tell which process the agent is".into()))
+        let peer = channel::process(&channel::open(&self.socket).await?);
+        let peer = peer.map_err(|error| internal(error.to_string()))?;
+        peer.ok_or_else(|| internal("this system does not tell which process the agent is".into()))
     }
 
     /// Opens a stream to a `tcp` app.
@@ -150,7 +158,7 @@ impl Client {
 
     /// Sends one request; a refusal is an `Err`.
     async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
-        let stream = self.reach().await?;
+        let stream = channel::open(&self.socket).await?;
         let broken = |error: hyper::Error| internal(format!("the agent broke off: {error}"));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection.with_upgrades());
@@ -159,30 +167,6 @@ impl Client {
             return Ok(response);
         }
         Err(parse::<Problem>(&read_body(response.into_body()).await?).unwrap_or_else(|problem| problem))
-    }
-
-    async fn reach(&self) -> Result<UnixStream, Problem> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-            let told = format!("{}: {error}", self.socket.display());
-            match error.kind() {
-                io::ErrorKind::PermissionDenied => Problem::new(Code::PeerRefused).detail(told),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Problem::new(Code::AgentNotRunning),
-                _ => Problem::new(Code::AgentNotRunning).detail(told),
-            }
-        })?;
-        // An agent of another user would be shown this user's addresses and sign-ins.
-        check_owner(&stream)?;
-        Ok(stream)
-    }
-}
-
-fn check_owner(stream: &UnixStream) -> Result<(), Problem> {
-    let own = rustix::process::geteuid().as_raw();
-    let refused = |detail: String| Err(Problem::new(Code::PeerRefused).detail(detail));
-    match stream.peer_cred() {
-        Ok(agent) if agent.uid() == own => Ok(()),
-        Ok(agent) => refused(format!("the agent belongs to user {}, not to user {own}", agent.uid())),
-        Err(error) => refused(error.to_string()),
     }
 }
 

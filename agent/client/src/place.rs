@@ -1,16 +1,28 @@
 //! Where an agent lives: its state directory, which is the user's alone.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
+
 use postern_protocol::{Code, Problem};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{Metadata, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// `$XDG_STATE_HOME/postern`, else `~/.local/state/postern`.
+/// `$XDG_STATE_HOME/postern`, else `~/.local/state/postern`; on Windows `%LOCALAPPDATA%\postern\state`.
 pub fn default_path() -> Result<PathBuf, Problem> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .map(|base| base.join("postern"))
-        .ok_or_else(|| unusable("neither HOME nor XDG_STATE_HOME is an absolute path"))
+    system::default_path().map_err(unusable)
+}
+
+/// Makes the directory, and those above it that are missing, for the user alone.
+pub fn make(path: &Path) -> io::Result<()> {
+    system::make(path)
 }
 
 /// Is this a directory that only the user can read and write? Says what to do if not.
@@ -23,13 +35,20 @@ pub fn check(path: &Path) -> Result<(), Problem> {
     if !meta.is_dir() {
         return Err(unusable(format!("{shown} is not a directory")));
     }
-    if meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(unusable(format!("{shown} belongs to another user")));
+    system::check_private(path, &meta, "700").map_err(unusable)
+}
+
+/// Is this a file that only the user can read and write? Says what to do if not.
+pub fn check_file(path: &Path, meta: &Metadata) -> Result<(), String> {
+    if meta.is_symlink() {
+        return Err(format!("{} is a symbolic link; give the file itself", path.display()));
     }
-    if meta.mode() & 0o077 != 0 {
-        return Err(unusable(format!("others can use {shown}; run: chmod 700 {shown}")));
-    }
-    Ok(())
+    system::check_private(path, meta, "600")
+}
+
+/// A file that these options make is for the user alone.
+pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    system::private(options)
 }
 
 fn unusable(detail: impl Into<String>) -> Problem {
