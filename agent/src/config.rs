@@ -282,9 +282,9 @@ fn invalid(mistakes: &[String]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::set_mode;
     use proptest::prelude::*;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn load(text: &str) -> Result<Config, Problem> {
         let dir = tempfile::tempdir().unwrap();
@@ -292,7 +292,7 @@ mod tests {
         let ca = rcgen::CertificateParams::default().self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
         fs::write(dir.path().join("ca.crt"), ca.pem()).unwrap();
         fs::write(dir.path().join("secret"), "s3cret\n").unwrap();
-        fs::set_permissions(dir.path().join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        set_mode(&dir.path().join("secret"), 0o600);
         let config = Config::load(None, dir.path())?;
         if let Some(account) = &config.service_account {
             use secrecy::ExposeSecret as _;
@@ -350,11 +350,12 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_secret_that_others_can_read_is_a_mistake() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("secret"), "x").unwrap();
-        fs::set_permissions(dir.path().join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+        set_mode(&dir.path().join("secret"), 0o644);
         let text = "[service_account]\nclient_id = \"ci\"\nclient_secret_file = \"secret\"\ndevice_key_file = \"k\"\n";
         fs::write(dir.path().join("config.toml"), text).unwrap();
         let detail = Config::load(None, dir.path()).unwrap_err().detail.unwrap();

@@ -113,8 +113,12 @@ fn unusable(why: impl Into<String>) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::testing::is_private;
+    use crate::testing::set_mode;
     use std::fs;
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    #[cfg(unix)]
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn keeps_its_identity_through_storage() {
@@ -137,14 +141,15 @@ mod tests {
         assert_eq!(request.certification_request_info.subject.iter().count(), 0);
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_key_file_is_made_once_private_and_not_through_a_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("device.key");
         let key = DeviceKey::from_file(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(is_private(&path));
         assert_eq!(DeviceKey::from_file(&path).unwrap().thumbprint(), key.thumbprint());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        set_mode(&path, 0o644);
         assert!(DeviceKey::from_file(&path).unwrap_err().detail.unwrap().contains("chmod 600"));
         // A21: a dangling link is no invitation to write where it points.
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
@@ -160,7 +165,7 @@ mod tests {
         for (name, text) in [("a", p384.serialize_pem()), ("b", "no key".into()), ("c", String::new())] {
             let path = dir.path().join(name);
             fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            set_mode(&path, 0o600);
             assert_eq!(DeviceKey::from_file(&path).unwrap_err().code, Code::ConfigInvalid);
         }
     }

@@ -126,7 +126,7 @@ fn refusal(status: http::StatusCode, body: &[u8]) -> Problem {
 
 /// The name of this device for people: the configured one, else the host's.
 pub fn device_name(configured: Option<&str>) -> String {
-    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = crate::system::host_name;
     let name = configured.map_or_else(host, str::to_owned);
     problem::printable(&name).chars().take(MAX_DEVICE_NAME).collect()
 }

@@ -22,13 +22,14 @@ pub mod local_api;
 #[cfg(test)]
 mod mock_relay;
 pub mod oidc;
-pub mod peer;
+mod peer;
 pub mod posture;
 pub mod recent_log;
 pub mod secrets;
 mod service;
 pub mod settings;
 pub mod state_dir;
+mod system;
 #[cfg(test)]
 mod testing;
 pub mod uplink;

@@ -11,11 +11,11 @@ mod tcp;
 mod watched;
 
 use crate::config::Config;
-use crate::peer::Uid;
 use crate::settings::Kept;
 use crate::state_dir::StateDir;
 use crate::uplink::Access;
 use ports::{HttpSockets, Ports};
+use postern_client::user::User;
 use postern_protocol::control::{AppEntry, AppKind};
 use postern_protocol::local::{LocalApp, Settings};
 use postern_protocol::{AppName, Code, Problem};
@@ -126,7 +126,7 @@ impl OpenHttp {
         let close = CancellationToken::new();
         let site = Arc::new(http::Site { port: sockets.port, access: access.clone(), apps: apps.clone() });
         for listener in &sockets.listeners {
-            let serving = http::serve(Arc::clone(listener), Uid::own(), site.clone());
+            let serving = http::serve(Arc::clone(listener), User::own(), site.clone());
             tokio::spawn(close.clone().run_until_cancelled_owned(serving));
         }
         Self { sockets, _close: close.drop_guard() }
@@ -143,7 +143,7 @@ struct OpenPort {
 impl OpenPort {
     fn serve(app: &AppName, listener: Arc<TcpListener>, port: u16, access: &Access) -> Self {
         let close = CancellationToken::new();
-        let serving = tcp::serve(Arc::clone(&listener), Uid::own(), app.clone(), access.clone());
+        let serving = tcp::serve(Arc::clone(&listener), User::own(), app.clone(), access.clone());
         tokio::spawn(close.clone().run_until_cancelled_owned(serving));
         Self { port, listener, _close: close.drop_guard() }
     }

@@ -1,4 +1,4 @@
-//! What CLI and desktop ask of the agent, over a Unix socket that only its own user may use.
+//! What CLI and desktop ask of the agent, over a Unix socket, or a pipe, that only its own user may use.
 
 mod diagnosis;
 mod socket;
@@ -93,6 +93,7 @@ fn router(api: Arc<LocalApi>) -> Router {
         .route(local::APPS, get(apps))
         .route(local::LOGIN, post(login).delete(cancel_login))
         .route(local::LOGOUT, post(logout))
+        .route(local::STOP, post(stop))
         .route(local::DENIALS, get(denials))
         .route(local::EVENTS, get(events))
         .route(local::LOGS, get(logs))
@@ -155,6 +156,12 @@ async fn cancel_login(State(api): Api) -> Result<StatusCode, Refusal> {
 
 async fn logout(State(api): Api) -> Result<Response, Refusal> {
     Ok(json(&api.engine.logout().await?))
+}
+
+async fn stop(State(api): Api) -> StatusCode {
+    tracing::info!("asked to stop");
+    api.stop.cancel();
+    StatusCode::NO_CONTENT
 }
 
 async fn denials(State(api): Api) -> Response {

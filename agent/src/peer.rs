@@ -1,51 +1,31 @@
 //! Which user of this machine is at the other end of a local connection.
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(windows)]
+mod windows;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 use elsewhere::owner;
 #[cfg(target_os = "linux")]
 use linux::owner;
+#[cfg(windows)]
+use windows::owner;
 
+use postern_client::user::User;
 use postern_protocol::{Code, Problem};
-use std::net::SocketAddr;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
-/// A user of this machine, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uid(pub u32);
-
-impl Uid {
-    /// The user this program acts for.
-    pub fn own() -> Self {
-        Self(rustix::process::geteuid().as_raw())
-    }
-
-    /// Refuses a loopback connection whose other end is not held by this user.
-    pub fn check_tcp(self, stream: &TcpStream) -> Result<(), Problem> {
-        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-        let (peer, local) = ends.map_err(|error| refused(error.to_string()))?;
-        self.check(owner(peer, local), peer)
-    }
-
-    /// Refuses a connection to a Unix socket whose other end was not opened by this user.
-    pub fn check_unix(self, stream: &UnixStream) -> Result<(), Problem> {
-        match stream.peer_cred() {
-            Ok(peer) if peer.uid() == self.0 => Ok(()),
-            Ok(peer) => Err(refused(format!("the agent belongs to user {}, not to user {}", self.0, peer.uid()))),
-            Err(error) => Err(refused(error.to_string())),
-        }
-    }
-
-    fn check(self, owner: Result<Uid, OwnerUnknown>, peer: SocketAddr) -> Result<(), Problem> {
-        match owner {
-            Ok(owner) if owner == self => Ok(()),
-            Ok(owner) => Err(refused(format!("{peer} belongs to user {}, the agent to user {}", owner.0, self.0))),
-            Err(unknown) => Err(refused(format!("{peer}: {unknown}"))),
-        }
+/// Refuses a loopback connection whose other end is not held by this user.
+pub(crate) fn check(user: &User, stream: &TcpStream) -> Result<(), Problem> {
+    let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+    let (peer, local) = ends.map_err(|error| refused(error.to_string()))?;
+    match owner(peer, local) {
+        Ok(owner) if owner == *user => Ok(()),
+        Ok(owner) => Err(refused(format!("{peer} belongs to user {owner}, the agent to user {user}"))),
+        Err(unknown) => Err(refused(format!("{peer}: {unknown}"))),
     }
 }
 
@@ -57,15 +37,19 @@ fn refused(detail: String) -> Problem {
 #[derive(Debug, thiserror::Error)]
 enum OwnerUnknown {
     /// Nobody holds it any more.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     #[error("nobody holds this connection any more")]
     Gone,
     /// The kernel does not tell.
     #[cfg(target_os = "linux")]
     #[error("the kernel does not tell who holds this connection (sock_diag): {0}")]
     Kernel(#[from] std::io::Error),
+    /// The table of connections cannot be read.
+    #[cfg(windows)]
+    #[error("the system does not tell who holds this connection: {0}")]
+    Table(#[from] netstat2::error::Error),
     /// There is no way to ask on this system yet.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", windows)))]
     #[error("this system offers no way to tell who holds a connection")]
     Unsupported,
 }

@@ -8,7 +8,6 @@ use postern_protocol::id::hex;
 use postern_protocol::{Code, Problem, binding, problem};
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +85,7 @@ impl Vault {
     }
 
     pub(crate) fn over(open: Opener, state_dir: &Path) -> Self {
-        let digest = hex(&binding::sha256(state_dir.as_os_str().as_bytes()));
+        let digest = hex(&binding::sha256(state_dir.as_os_str().as_encoded_bytes()));
         let scope = digest.chars().take(32).collect();
         Self { inner: Arc::new(Mutex::new(Inner::Keyring { store: None, open, scope })), storage: "keyring" }
     }

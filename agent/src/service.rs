@@ -3,21 +3,22 @@
 //! Each system says in a file of its own what it is told of the service and by which commands; texts and commands are
 //! data, tested on any system. Only the files written and the commands run are this module's.
 
-#[cfg(any(target_os = "linux", test))]
+#[cfg(any(target_os = "linux", all(test, unix)))]
 mod linux;
-#[cfg(any(target_os = "macos", test))]
+#[cfg(any(target_os = "macos", all(test, unix)))]
 mod macos;
-#[cfg(any(windows, test))]
+#[cfg(any(windows, all(test, unix)))]
 mod windows;
 
 use crate::state_dir::read_regular;
+use crate::system;
+use postern_client::user::User;
 use postern_protocol::id::hex;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem, binding};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -30,6 +31,8 @@ const MAX_DEFINITION: u64 = 64 * 1024;
 const MARK: &str = "Made by `postern agent install`; `postern agent uninstall` removes it.";
 /// Set in the environment of an agent that systemd runs: what it starts for the person must start outside of its unit.
 pub(crate) const IN_SERVICE: &str = "POSTERN_SERVICE";
+/// Where the person's own directory is told.
+const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 /// Organisations beside the first have their state directories here, below the default one.
 const ORGANISATIONS: &str = "organisations";
 
@@ -45,12 +48,12 @@ pub(crate) struct Unit {
 
 /// Whose service it is.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(test), allow(dead_code, reason = "no system needs all of it"))]
+#[cfg_attr(not(all(test, unix)), allow(dead_code, reason = "no system needs all of it"))]
 pub(crate) struct Person {
     home: PathBuf,
     /// Where programs' settings are: `$XDG_CONFIG_HOME`, or below the home.
     config: PathBuf,
-    /// The number, or on Windows the name, that the system knows them by.
+    /// The number, or on Windows the security identifier, that the system knows them by.
     id: String,
 }
 
@@ -81,6 +84,10 @@ trait Platform {
     fn process(&self, person: &Person, unit: &Unit) -> Call;
     /// Finds it in the answer.
     fn process_in(&self, answer: &str) -> Option<i32>;
+    /// Does the manager tell it at all?
+    fn tells_process(&self) -> bool {
+        true
+    }
 }
 
 /// Is there a service for a state directory?
@@ -140,7 +147,7 @@ fn name(default: Option<&Path>, state_dir: &Path) -> String {
         (Some(below), _) if below.as_os_str().is_empty() => "postern-agent".to_owned(),
         (_, Some(slug)) if is_slug(slug) => format!("postern-agent-{slug}"),
         _ => {
-            let digest = hex(&binding::sha256(state_dir.as_os_str().as_bytes()));
+            let digest = hex(&binding::sha256(state_dir.as_os_str().as_encoded_bytes()));
             // No slug has this underscore.
             format!("postern-agent-dir_{}", digest.chars().take(16).collect::<String>())
         }
@@ -155,9 +162,9 @@ impl Person {
     /// Whoever runs this program.
     fn here() -> Result<Self, Problem> {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = absolute("HOME").ok_or_else(|| failed("HOME is not an absolute path"))?;
+        let home = absolute(HOME).ok_or_else(|| failed(format!("{HOME} is not an absolute path")))?;
         let config = absolute("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
-        Ok(Self { home, config, id: rustix::process::geteuid().as_raw().to_string() })
+        Ok(Self { home, config, id: User::own().to_string() })
     }
 }
 
@@ -265,6 +272,11 @@ impl Service {
         Ok(true)
     }
 
+    /// Would [`Self::process`] tell of a service that runs?
+    pub(crate) fn tells_process(&self) -> bool {
+        self.platform.tells_process()
+    }
+
     /// The process that the manager started for it, if it runs.
     pub(crate) async fn process(&self) -> Option<i32> {
         let answer = run(&self.platform.process(&self.person, &self.unit)).await.ok()?;
@@ -331,7 +343,7 @@ fn relink(link: &Path, target: &Path) -> io::Result<()> {
     }
     match fs::remove_file(link) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => std::os::unix::fs::symlink(target, link),
+        _ => system::symlink(target, link),
     }
 }
 
@@ -340,7 +352,7 @@ fn failed(detail: impl Into<String>) -> Problem {
 }
 
 /// What a text is in XML.
-#[cfg(any(target_os = "macos", windows, test))]
+#[cfg(any(target_os = "macos", windows, all(test, unix)))]
 fn xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -357,4 +369,5 @@ fn xml(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;

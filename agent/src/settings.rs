@@ -98,12 +98,12 @@ fn invalid(detail: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use crate::testing::{is_private, set_mode};
     use tempfile::TempDir;
 
     fn state() -> (TempDir, Arc<StateDir>) {
         let dir = TempDir::new().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        set_mode(dir.path(), 0o700);
         let state = Arc::new(StateDir::open(dir.path()).unwrap());
         (dir, state)
     }
@@ -148,7 +148,7 @@ mod tests {
         assert!(kept.effective(&settings(0, &[("git", 5432)])).is_err(), "the configuration gave it away");
         kept.keep(&now).unwrap();
         let path = dir.path().join(FILE);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(is_private(&path));
         let later = Kept::load(Arc::clone(&state), &Config::default()).now();
         assert_eq!(later, settings(0, &[("git", 2222)]));
         for broken in ["{", "{\"http_port\":80,\"ports\":{}}", "[]", "{\"http_port\":0,\"ports\":{},\"more\":1}"] {

@@ -1,11 +1,10 @@
 //! The state directory: the user's alone, used by one agent at a time, its files replaced whole or not at all.
 
+use crate::system;
 use postern_client::place;
 use postern_protocol::{Code, Problem, local};
-use rustix::fs::OFlags;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Held while an agent runs.
@@ -29,7 +28,7 @@ impl StateDir {
     /// Makes the directory if it is absent, checks that it is the user's alone and takes its lock.
     pub fn open(path: &Path) -> Result<Self, Problem> {
         let failed = |error: io::Error| unusable(format!("{}: {error}", path.display()));
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        place::make(path).map_err(failed)?;
         place::check(path)?;
         let path = path.canonicalize().map_err(failed)?;
         let lock = open_private(&path.join(LOCK_NAME), OpenOptions::new().write(true).create(true))
@@ -66,7 +65,7 @@ impl StateDir {
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
             file.persist(self.file(name)).map_err(|error| error.error)?;
-            File::open(&self.path)?.sync_all()
+            system::sync_directory(&self.path)
         };
         replace().map_err(|error| unusable(format!("{name}: {error}")))
     }
@@ -104,25 +103,16 @@ pub(crate) fn read_regular(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Opens with mode 0600 where it creates, and refuses a symbolic link in the last place.
+/// Opens for the user alone where it creates, and refuses a symbolic link in the last place.
 pub(crate) fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits();
-    options.mode(0o600).custom_flags(flags.cast_signed()).open(path)
+    system::open_no_follow(path, place::private(options))
 }
 
 /// A file with a secret: regular, the user's, and nobody else's to read.
 pub(crate) fn read_secret_file(path: &Path, max: u64) -> Result<zeroize::Zeroizing<Vec<u8>>, String> {
     let shown = path.display();
     let meta = path.symlink_metadata().map_err(|error| format!("{shown}: {error}"))?;
-    if meta.is_symlink() {
-        return Err(format!("{shown} is a symbolic link; give the file itself"));
-    }
-    if meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(format!("{shown} belongs to another user"));
-    }
-    if meta.mode() & 0o077 != 0 {
-        return Err(format!("others can use {shown}; run: chmod 600 {shown}"));
-    }
+    place::check_file(path, &meta)?;
     read_regular(path, max).map(zeroize::Zeroizing::new).map_err(|error| format!("{shown}: {error}"))
 }
 
@@ -131,10 +121,11 @@ fn unusable(detail: impl Into<String>) -> Problem {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777

@@ -5,12 +5,48 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, service::service_fn};
 use hyper_util::rt::TokioIo;
+use postern_client::user::User;
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
+
+/// Another user of this machine.
+#[cfg(unix)]
+pub(crate) fn stranger() -> User {
+    User::numbered(User::own().to_string().parse::<u32>().unwrap() + 1)
+}
+
+/// Another user of this machine: the system itself.
+#[cfg(windows)]
+pub(crate) fn stranger() -> User {
+    "S-1-5-18".parse().unwrap()
+}
+
+/// Sets the mode of a file, where there are modes.
+#[cfg(unix)]
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(windows)]
+pub(crate) fn set_mode(_: &Path, _: u32) {}
+
+/// Is it the user's alone, as far as modes say?
+#[cfg(unix)]
+pub(crate) fn is_private(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777 == 0o600
+}
+
+#[cfg(windows)]
+pub(crate) fn is_private(path: &Path) -> bool {
+    path.exists()
+}
 
 /// A running server; gone when dropped.
 pub(crate) struct Server {

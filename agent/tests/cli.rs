@@ -1,5 +1,6 @@
 //! The program `postern` as a shell sees it: exit status, standard output and error, and the agent's life.
 
+#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, Permissions};

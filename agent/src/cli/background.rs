@@ -5,13 +5,13 @@ use super::output::Output;
 use super::service;
 use crate::service::Service;
 use crate::state_dir::StateDir;
+use crate::system::{self, LogSink};
+use parking_lot::RwLock;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,7 +85,7 @@ pub(super) async fn start_service(service: &Service, state_dir: &Path) -> Result
             Err(problem) if problem.code == Code::AgentNotRunning => {}
             other => return other.map(|_| ()),
         }
-        let ended = looked.elapsed() > LOOK_AGAIN && {
+        let ended = service.tells_process() && looked.elapsed() > LOOK_AGAIN && {
             looked = Instant::now();
             service.process().await.is_none()
         };
@@ -104,8 +104,9 @@ pub(super) async fn start(state_dir: &Path, config: Option<&Path>) -> Result<(),
     if let Some(config) = config {
         command.arg("--config").arg(std::path::absolute(config).map_err(failed)?);
     }
-    // Its standard error is this terminal until it has its own log. The root directory keeps no disk busy.
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped());
+    // Its standard error is this terminal until it has its own log.
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    system::set_apart(&mut command);
     let mut agent = tokio::process::Command::from(command).spawn().map_err(failed)?;
     let mut first = String::new();
     if let Some(stdout) = agent.stdout.take() {
@@ -129,9 +130,7 @@ pub(super) async fn stop(state_dir: &Path, output: &Output) -> Result<(), Proble
 
 pub(super) async fn end(state_dir: &Path) -> Result<(), Problem> {
     let failed = |error: io::Error| Problem::new(Code::Internal).detail(format!("cannot stop the agent: {error}"));
-    let process = client(state_dir)?.process().await?;
-    let agent = Pid::from_raw(process).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-    kill_process(agent, Signal::TERM).map_err(|error| failed(error.into()))?;
+    system::ask_to_end(&client(state_dir)?).await?;
     let gone = async {
         while StateDir::open(state_dir).is_err_and(|problem| problem.code == Code::AgentRunning) {
             tokio::time::sleep(STOP_POLL).await;
@@ -156,20 +155,19 @@ fn last_words(log: &Path) -> String {
     format!("it ended at once; the end of {}: {}", log.display(), lines.join(" | "))
 }
 
-/// In the agent: its own log for standard error, and a session of its own, so that neither the terminal's
-/// end nor its Ctrl-C reaches it.
+/// In the agent: its own log, and nothing more to do with the terminal.
 pub(super) fn detach(state: &StateDir) -> Result<LogFile, Problem> {
-    let log = LogFile { path: state.file(LOG), old: state.file(OLD_LOG) };
-    log.take_stderr().map_err(|error| Problem::new(Code::StateDir).detail(format!("{LOG}: {error}")))?;
-    // Fails only for the leader of a process group, whom a shell has taken out of the terminal's way.
-    let _ = rustix::process::setsid();
-    Ok(log)
+    let path = state.file(LOG);
+    let sink = LogSink::open(&path).map_err(|error| Problem::new(Code::StateDir).detail(format!("{LOG}: {error}")))?;
+    system::leave_terminal();
+    Ok(LogFile { path, old: state.file(OLD_LOG), sink: RwLock::new(sink) })
 }
 
 /// The log of an agent in the background.
 pub(super) struct LogFile {
     path: PathBuf,
     old: PathBuf,
+    sink: RwLock<LogSink>,
 }
 
 impl LogFile {
@@ -179,20 +177,12 @@ impl LogFile {
             return Ok(());
         }
         fs::rename(&self.path, &self.old)?;
-        self.take_stderr()
+        *self.sink.write() = LogSink::open(&self.path)?;
+        Ok(())
     }
 
-    fn take_stderr(&self) -> io::Result<()> {
-        let no_symlink = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_symlink).open(&self.path)?;
-        Ok(rustix::stdio::dup2_stderr(log)?)
-    }
-}
-
-/// In the agent, once it is ready: nobody reads its standard output any more.
-pub(super) fn let_go() {
-    if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
-        // Kept, the pipe would only ever fail.
-        let _ = rustix::stdio::dup2_stdout(null);
+    /// Writes a line.
+    pub(super) fn write_all(&self, line: &[u8]) -> io::Result<()> {
+        self.sink.read().write_all(line)
     }
 }

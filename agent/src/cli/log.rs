@@ -59,7 +59,11 @@ impl Write for &OneLine {
             // A log that cannot be put aside still takes the line.
             let _ = file.renew_when_full();
         }
-        io::stderr().lock().write_all(one_line(event).as_bytes())?;
+        let line = one_line(event);
+        match &self.file {
+            Some(file) => file.write_all(line.as_bytes())?,
+            None => io::stderr().lock().write_all(line.as_bytes())?,
+        }
         Ok(event.len())
     }
 

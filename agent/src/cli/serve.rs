@@ -7,15 +7,14 @@ use crate::listeners::Listeners;
 use crate::local_api::{LocalApi, LocalSocket};
 use crate::recent_log::RecentLog;
 use crate::state_dir::StateDir;
+use crate::system;
 use crate::uplink::{Access, Uplink};
 use postern_protocol::{Code, Problem};
-use rustix::fs::Mode;
 use serde::Serialize;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How long calls and streams under way may take to end.
@@ -30,8 +29,7 @@ pub(super) enum Start<'a> {
 }
 
 pub(super) async fn run(state_dir: &Path, config: Option<&Path>, detached: bool) -> Result<(), Problem> {
-    // Whatever is made from here on is this user's alone.
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    system::keep_private();
     let agent = match start(state_dir, config, detached).await {
         Ok(agent) => agent,
         Err(problem) if detached => {
@@ -43,7 +41,7 @@ pub(super) async fn run(state_dir: &Path, config: Option<&Path>, detached: bool)
     };
     print(&Start::Ready { socket: &agent.state.socket(), http_port: agent.http_port });
     if detached {
-        background::let_go();
+        system::let_go_of_stdout();
     }
     agent.run().await
 }
@@ -76,18 +74,19 @@ async fn start(state_dir: &Path, config: Option<&Path>, detached: bool) -> Resul
 }
 
 impl Agent {
-    /// Until SIGTERM or SIGINT.
+    /// Until the system, or a call, asks it to end.
     async fn run(self) -> Result<(), Problem> {
         let failed = |error: io::Error| Problem::new(Code::Internal).detail(error.to_string());
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut asked = system::AskedToEnd::listen().map_err(failed)?;
         tracing::info!(state_dir = %self.state.path().display(), http_port = self.http_port, "the agent is ready");
         let stop = self.stop.clone();
         let mut serving = std::pin::pin!(self.api.serve(self.socket));
         tokio::select! {
+            // Asked by a call, serving ends as well: that is no reason to go without a goodbye.
+            biased;
+            () = stop.cancelled() => {}
+            () = asked.heard() => {}
             ended = &mut serving => return ended.map_err(failed),
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
         }
         tracing::info!("the agent stops");
         stop.cancel();

@@ -4,7 +4,7 @@ use super::watched::Watched;
 use super::{accept, forward, page};
 use crate::activity::InUse;
 use crate::link::{Body, full};
-use crate::peer::Uid;
+use crate::peer;
 use crate::uplink::Access;
 use ::http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN, REFERER, WWW_AUTHENTICATE};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use postern_agent_core::guard::{self, Asked, Field, Place, Verdict};
+use postern_client::user::User;
 use postern_protocol::local::LocalApp;
 use postern_protocol::{AppName, Code, MAX_HEADER_BYTES, Problem, headers, problem};
 use std::convert::Infallible;
@@ -37,12 +38,12 @@ pub(super) struct Site {
 }
 
 /// Serves until dropped.
-pub(super) async fn serve(listener: Arc<TcpListener>, user: Uid, site: Arc<Site>) {
+pub(super) async fn serve(listener: Arc<TcpListener>, user: User, site: Arc<Site>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let stream = accept(&listener).await;
-        let site = site.clone();
+        let (site, user) = (site.clone(), user.clone());
         tokio::spawn(async move {
             serve_connection(stream, user, site).await;
             drop(place);
@@ -51,8 +52,8 @@ pub(super) async fn serve(listener: Arc<TcpListener>, user: Uid, site: Arc<Site>
 }
 
 /// Nothing is read before it is known who asks.
-async fn serve_connection(stream: TcpStream, user: Uid, site: Arc<Site>) {
-    if let Err(problem) = user.check_tcp(&stream) {
+async fn serve_connection(stream: TcpStream, user: User, site: Arc<Site>) {
+    if let Err(problem) = peer::check(&user, &stream) {
         tracing::warn!(detail = problem.detail, "refused another user's connection");
         // A client that went away meanwhile needs no answer.
         let _ = tokio::time::timeout(GOODBYE_LIMIT, turn_away(stream, &problem)).await;

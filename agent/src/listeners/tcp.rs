@@ -2,8 +2,9 @@
 
 use super::accept;
 use super::screen::Screened;
-use crate::peer::Uid;
+use crate::peer;
 use crate::uplink::Access;
+use postern_client::user::User;
 use postern_protocol::local::DenialKind;
 use postern_protocol::{AppName, Code, Problem};
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use tokio::sync::Semaphore;
 const MAX_CONNECTIONS: usize = 128;
 
 /// Serves until dropped.
-pub(super) async fn serve(listener: Arc<TcpListener>, user: Uid, app: AppName, access: Access) {
+pub(super) async fn serve(listener: Arc<TcpListener>, user: User, app: AppName, access: Access) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let stream = accept(&listener).await;
-        let (app, access) = (app.clone(), access.clone());
+        let (user, app, access) = (user.clone(), app.clone(), access.clone());
         tokio::spawn(async move {
             carry(stream, user, &app, &access).await;
             drop(place);
@@ -28,8 +29,8 @@ pub(super) async fn serve(listener: Arc<TcpListener>, user: Uid, app: AppName, a
 }
 
 /// Nothing is read before it is known who asks and that the relay agrees.
-async fn carry(stream: TcpStream, user: Uid, app: &AppName, access: &Access) {
-    if let Err(problem) = user.check_tcp(&stream) {
+async fn carry(stream: TcpStream, user: User, app: &AppName, access: &Access) {
+    if let Err(problem) = peer::check(&user, &stream) {
         tracing::warn!(%app, detail = problem.detail, "refused another user's connection");
         return reset(&stream);
     }

@@ -4,6 +4,7 @@ mod rebind;
 
 use super::*;
 use crate::mock_relay::{MockRelay, access, echo, entry, on_stream, refusal};
+use crate::testing::{set_mode, stranger};
 use crate::uplink::{Notice, Uplink};
 use postern_protocol::local::DenialKind;
 use tempfile::TempDir;
@@ -34,9 +35,8 @@ impl Running {
 }
 
 fn state_dir() -> TempDir {
-    use std::os::unix::fs::PermissionsExt as _;
     let dir = TempDir::new().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    set_mode(dir.path(), 0o700);
     dir
 }
 
@@ -202,8 +202,7 @@ async fn a18_another_users_connection_reaches_nobody() {
     uplink.set_apps(db());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let another = Uid(Uid::own().0 + 1);
-    tokio::spawn(tcp::serve(Arc::new(listener), another, "db".parse().unwrap(), access(uplink)));
+    tokio::spawn(tcp::serve(Arc::new(listener), stranger(), "db".parse().unwrap(), access(uplink)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.err().unwrap().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(relay.streams.load(Ordering::SeqCst), 0);

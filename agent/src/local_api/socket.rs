@@ -1,58 +1,61 @@
 //! The agent's socket: made for its own user, and each connection to it checked again.
 
-use crate::peer::Uid;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
+
 use crate::state_dir::StateDir;
+use postern_client::user::User;
 use postern_protocol::{Code, Problem, problem};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use system::{Door, Stream, caller};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{UnixListener, UnixStream};
 
-/// A Unix socket's path has to fit into `sockaddr_un` with its final zero.
-const MAX_PATH: usize = 107;
 /// How long a refused client may take to read why.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Listens on the socket in the state directory; removes it in the end.
 pub struct LocalSocket {
-    listener: UnixListener,
+    door: Door,
     path: PathBuf,
-    user: Uid,
+    user: User,
 }
 
 impl LocalSocket {
     /// Binds the socket of `state`. Whoever holds the directory is its only agent, so a socket that is there
     /// already was left behind.
     pub fn bind(state: &StateDir) -> Result<Self, Problem> {
-        Self::bind_for(&state.socket(), Uid::own())
+        Self::bind_for(&state.socket(), User::own())
     }
 
-    pub(super) fn bind_for(path: &Path, user: Uid) -> Result<Self, Problem> {
-        let unusable = |why: String| Problem::new(Code::StateDir).detail(format!("{}: {why}", path.display()));
-        if path.as_os_str().len() > MAX_PATH {
-            return Err(unusable(format!("the socket's path is longer than {MAX_PATH} bytes")));
-        }
-        remove_left_behind(path).map_err(|error| unusable(error.to_string()))?;
-        let listener = UnixListener::bind(path).map_err(|error| unusable(error.to_string()))?;
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { listener, path: path.to_owned(), user })
+    pub(super) fn bind_for(path: &Path, user: User) -> Result<Self, Problem> {
+        let door = Door::open(path)
+            .map_err(|why| Problem::new(Code::StateDir).detail(format!("{}: {why}", path.display())))?;
+        Ok(Self { door, path: path.to_owned(), user })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
 
-fn remove_left_behind(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is in its place")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    /// Refuses a connection that another user opened.
+    fn check(&self, stream: &Stream) -> Result<(), Problem> {
+        let refused = |detail: String| Err(Problem::new(Code::PeerRefused).detail(detail));
+        match caller(stream) {
+            Ok(caller) if caller == self.user => Ok(()),
+            Ok(caller) => refused(format!("the agent belongs to user {}, not to user {caller}", self.user)),
+            Err(error) => refused(error.to_string()),
+        }
     }
 }
 
@@ -64,14 +67,14 @@ impl Drop for LocalSocket {
 }
 
 impl axum::serve::Listener for LocalSocket {
-    type Io = UnixStream;
+    type Io = Stream;
     type Addr = ();
 
     /// The next connection of the agent's own user. Others are told off before a byte of theirs is read.
-    async fn accept(&mut self) -> (UnixStream, ()) {
+    async fn accept(&mut self) -> (Stream, ()) {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => match self.user.check_unix(&stream) {
+            match self.door.accept().await {
+                Ok(stream) => match self.check(&stream) {
                     Ok(()) => return (stream, ()),
                     Err(problem) => {
                         tracing::warn!(detail = problem.detail, "refused another user's call");
@@ -93,7 +96,7 @@ impl axum::serve::Listener for LocalSocket {
     }
 }
 
-async fn turn_away(mut stream: UnixStream, problem: &Problem) -> io::Result<()> {
+async fn turn_away(mut stream: Stream, problem: &Problem) -> io::Result<()> {
     let document = serde_json::to_string(problem)?;
     let answer = format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{document}",

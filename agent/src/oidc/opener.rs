@@ -59,6 +59,7 @@ async fn run(program: &str, arguments: &[&str], url: &Url, trouble: Duration) ->
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::fs;

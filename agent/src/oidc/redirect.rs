@@ -1,7 +1,7 @@
 //! The loopback redirect (RFC 8252 §7.3): listens for one answer, to one sign-in, and believes nothing else.
 
 use super::page::Page;
-use crate::peer::Uid;
+use crate::peer;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http::header::{HOST, ORIGIN};
@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use postern_client::user::User;
 use postern_protocol::problem::printable;
 use postern_protocol::{Code, Problem};
 use std::convert::Infallible;
@@ -34,7 +35,7 @@ pub(super) struct Redirect {
     listener: TcpListener,
     port: u16,
     /// Whose browser it is.
-    user: Uid,
+    user: User,
 }
 
 /// What the answer must carry.
@@ -70,7 +71,7 @@ impl Redirect {
         let taken = |error: std::io::Error| Problem::new(Code::PortInUse).detail(format!("127.0.0.1:{port}: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(taken)?;
         let port = listener.local_addr().map_err(taken)?.port();
-        Ok(Self { listener, port, user: Uid::own() })
+        Ok(Self { listener, port, user: User::own() })
     }
 
     pub(super) fn uri(&self) -> String {
@@ -92,7 +93,7 @@ impl Redirect {
                 Some(callback) = answers.recv() => return Ok(callback),
                 (accepted, slot) = accept => match (accepted, slot) {
                     // Others on this machine can read the address off a command line, and answer it as themselves.
-                    (Ok((stream, _)), Ok(_)) if self.user.check_tcp(&stream).is_err() => drop(stream),
+                    (Ok((stream, _)), Ok(_)) if peer::check(&self.user, &stream).is_err() => drop(stream),
                     (Ok((stream, _)), Ok(slot)) => {
                         tokio::spawn(serve(stream, Arc::clone(&judge), sender.clone(), slot));
                     }
@@ -232,12 +233,13 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::stranger;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// A04: another user of this machine can read the address off a command line. The sign-in is not theirs to answer.
     #[tokio::test]
     async fn a04_another_user_of_the_machine_is_not_answered() {
-        let redirect = Redirect { user: Uid(Uid::own().0 + 1), ..Redirect::bind(None).await.unwrap() };
+        let redirect = Redirect { user: stranger(), ..Redirect::bind(None).await.unwrap() };
         let port = redirect.port;
         let expected = Expected { state: "known".into(), issuer: None, known_issuer: "x".into() };
         let waiting = tokio::spawn(redirect.wait(expected));

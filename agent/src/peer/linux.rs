@@ -1,6 +1,6 @@
 //! Asks the kernel who holds a socket, by netlink's `sock_diag(7)`: one exact look-up, no scan of `/proc/net/tcp`.
 
-use super::{OwnerUnknown, Uid};
+use super::{OwnerUnknown, User};
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 use std::io;
@@ -20,7 +20,7 @@ const IPPROTO_TCP: u8 = 6;
 const ENOENT: i32 = 2;
 
 /// The user who holds the socket with address `peer` that is connected to `local`.
-pub(super) fn owner(peer: SocketAddr, local: SocketAddr) -> Result<Uid, OwnerUnknown> {
+pub(super) fn owner(peer: SocketAddr, local: SocketAddr) -> Result<User, OwnerUnknown> {
     let netlink = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(SOCK_DIAG))
         .map_err(io::Error::from)?;
     // Connected to the kernel, the socket takes no message from another program.
@@ -63,7 +63,7 @@ fn address_bytes(ip: IpAddr) -> [u8; 16] {
 
 /// Reads the answer, and believes it only if it tells of exactly this socket: for want of one the kernel
 /// answers with a listener on the same port.
-fn parse(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> Result<Uid, OwnerUnknown> {
+fn parse(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> Result<User, OwnerUnknown> {
     let malformed = || OwnerUnknown::Kernel(io::ErrorKind::InvalidData.into());
     let kind = u16::from_ne_bytes(*field(answer, 4).ok_or_else(malformed)?);
     if kind == NLMSG_ERROR {
@@ -85,7 +85,7 @@ fn parse(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> Result<Uid, Owne
     if !same || inode == 0 {
         return Err(OwnerUnknown::Gone);
     }
-    Ok(Uid(u32::from_ne_bytes(*field(answer, HEADER + 64).ok_or_else(malformed)?)))
+    Ok(User::numbered(u32::from_ne_bytes(*field(answer, HEADER + 64).ok_or_else(malformed)?)))
 }
 
 /// An address as a program sees it: an IPv6 socket may hold an IPv4 connection.
@@ -109,8 +109,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::process::{Command, Stdio};
 
-    fn own() -> Uid {
-        Uid::own()
+    fn own() -> User {
+        User::own()
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
     /// A18: a real other user is told apart. Needs root to become one.
     #[test]
     fn a18_another_user_is_told_apart() {
-        if own().0 != 0 {
+        if own() != User::numbered(0) {
             return;
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -172,7 +172,7 @@ mod tests {
             .spawn()
             .unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        assert_eq!(owner(peer, accepted.local_addr().unwrap()).unwrap(), Uid(65534));
+        assert_eq!(owner(peer, accepted.local_addr().unwrap()).unwrap(), User::numbered(65534));
         drop(accepted);
         other.wait().unwrap();
     }

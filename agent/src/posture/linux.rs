@@ -151,6 +151,7 @@ fn screen_lock(desktop: &str, said: &Said) -> Option<bool> {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

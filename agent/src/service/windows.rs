@@ -68,6 +68,10 @@ impl Platform for Tasks {
     fn process_in(&self, _: &str) -> Option<i32> {
         None
     }
+
+    fn tells_process(&self) -> bool {
+        false
+    }
 }
 
 fn schtasks(arguments: Vec<OsString>) -> Call {

@@ -6,7 +6,7 @@ use crate::mock_relay::{MockRelay, entry, refusal};
 use crate::oidc::mock_provider::MockProvider;
 use crate::secrets::Vault;
 use crate::state_dir::StateDir;
-use crate::testing::{Asked, Server, serve_https_requests};
+use crate::testing::{Asked, Server, serve_https_requests, set_mode};
 use crate::uplink::Uplink;
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -21,7 +21,6 @@ use postern_protocol::local::{LoginEvent, LoginMethod, LoginRequest, Status};
 use postern_protocol::{Code, Problem, SessionId};
 use serde_json::json;
 use std::convert::Infallible;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -90,7 +89,7 @@ impl Office {
         })
         .await;
         let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        set_mode(dir.path(), 0o700);
         Self { idp, dir, relay, public, books, keyring: mock::Store::new().unwrap(), broken: Arc::default() }
     }
 
@@ -101,7 +100,7 @@ impl Office {
     pub(super) async fn service_agent(&self) -> Agent {
         let secret = self.dir.path().join("client-secret");
         std::fs::write(&secret, "s3cret").unwrap();
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        set_mode(&secret, 0o600);
         let account = ServiceAccount {
             client_id: "ci".into(),
             client_secret_file: secret,

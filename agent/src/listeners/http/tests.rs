@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mock_relay::{MockEngine, MockRelay, Stream, access, entry, on_stream, refusal as refused};
+use crate::testing::stranger;
 use crate::uplink::{Notice, Uplink};
 use ::http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION};
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
+use postern_client::user::User;
 use postern_protocol::control::AppKind;
 use postern_protocol::local::DenialKind;
 use std::future::Future;
@@ -23,10 +25,10 @@ struct Local {
 
 impl Local {
     async fn serve(access: Access) -> Self {
-        Self::serve_for(Uid::own(), access).await
+        Self::serve_for(User::own(), access).await
     }
 
-    async fn serve_for(user: Uid, access: Access) -> Self {
+    async fn serve_for(user: User, access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let wiki = LocalApp { entry: entry("wiki", AppKind::Http), local: String::new(), command: None, problem: None };
@@ -313,7 +315,7 @@ async fn a18_a_link_from_another_site_asks_the_user_first() {
 #[tokio::test]
 async fn a18_another_user_is_turned_away_unread() {
     let (relay, asked) = counting();
-    let local = Local::serve_for(Uid(Uid::own().0 + 1), access(relay.uplink("t").await)).await;
+    let local = Local::serve_for(stranger(), access(relay.uplink("t").await)).await;
     let answer = local.send(local.get("/").body(nothing()).unwrap()).await;
     assert_eq!(answer.status(), 403);
     assert!(text(answer).await.contains("peer_refused"));
