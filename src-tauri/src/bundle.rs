@@ -1,9 +1,9 @@
 //! Saves the agent's diagnostic bundle among the person's downloads.
 
+use postern_client::place;
 use postern_protocol::{Code, Problem};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use tauri::{AppHandle, Manager as _};
 use time::OffsetDateTime;
@@ -26,7 +26,7 @@ fn save_in(dir: &Path, now: OffsetDateTime, bundle: &[u8]) -> io::Result<PathBuf
         let again = if number == 1 { String::new() } else { format!("-{number}") };
         let path = dir.join(format!("postern-diagnostics-{stamp}{again}.json"));
         // Never over what is there, nor through a link.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        match place::private(OpenOptions::new().write(true).create_new(true)).open(&path) {
             Ok(mut file) => return file.write_all(bundle).map(|()| path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -40,6 +40,7 @@ fn failed(why: &str) -> Problem {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -4,9 +4,8 @@ use postern_client::place;
 use postern_protocol::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// The directory of further organisations, in the default state directory.
@@ -124,7 +123,7 @@ impl Places {
 
 /// Makes a state directory, as the agent would.
 pub(crate) fn make(dir: &Path) -> Result<(), Problem> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| unusable(&error))?;
+    place::make(dir).map_err(|error| unusable(&error))?;
     place::check(dir)
 }
 
@@ -157,9 +156,12 @@ mod tests {
         let third = places.add().unwrap();
         assert_eq!(places.all(), [OrganisationId::default(), second.clone(), third.clone()]);
         assert!(place::check(&places.of(&third)).is_ok(), "the person's alone");
-        std::os::unix::fs::symlink("/", places.of(&id("root").unwrap())).unwrap();
-        assert_eq!(places.all().len(), 3, "no link is followed");
-        assert_eq!(places.remove(&id("root").unwrap()).unwrap_err().code, Code::StateDir);
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/", places.of(&id("root").unwrap())).unwrap();
+            assert_eq!(places.all().len(), 3, "no link is followed");
+            assert_eq!(places.remove(&id("root").unwrap()).unwrap_err().code, Code::StateDir);
+        }
         places.remove(&second).unwrap();
         assert_eq!(places.all(), [OrganisationId::default(), third]);
         assert_eq!(places.remove(&OrganisationId::default()).unwrap_err().code, Code::RequestInvalid);
