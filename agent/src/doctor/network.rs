@@ -125,12 +125,17 @@ fn not_valid_yet(problem: &Problem) -> bool {
 
 /// Why the relay was not reached, where more can be said than `problem` does: after its public address was tried too,
 /// which told `told` and `date`.
-pub(crate) async fn explain(problem: Problem, relay: Relay, told: &Problem, date: Option<Timestamp>) -> Problem {
+pub(crate) async fn explain(
+    problem: Problem,
+    (relay, probe): (Relay, Option<Url>),
+    told: &Problem,
+    date: Option<Timestamp>,
+) -> Problem {
     let now = device::wall();
     if date.is_some_and(|date| off_by(date, now).0 > WRONG) || not_valid_yet(told) || not_valid_yet(&problem) {
         return Problem::new(Code::ClockWrong).detail(format!("this device's time is {now}"));
     }
-    match portal::signs(None, Some(relay)).await {
+    match portal::signs(probe, Some(relay)).await {
         Some(sign) => Problem::new(Code::CaptivePortal).detail(sign),
         None => problem,
     }

@@ -201,7 +201,7 @@ async fn a_wrong_clock_is_the_cause_and_a_right_one_is_not() {
     let relay = Relay { address: Url::parse("https://127.0.0.1:1/").unwrap(), ca_pem: None, endpoint: None };
     let now = device::wall();
     for (date, code) in [(Some(now), Code::RelayUnreachable), (Some(now.plus(HOUR)), Code::ClockWrong)] {
-        assert_eq!(explain(unreachable(), relay.clone(), &unreachable(), date).await.code, code);
+        assert_eq!(explain(unreachable(), (relay.clone(), None), &unreachable(), date).await.code, code);
     }
 }
 

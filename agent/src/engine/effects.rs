@@ -91,7 +91,7 @@ impl Driver {
                 setup.remember(&held.record(None)).await.map(|()| Outcome::Saved)
             }),
             Task::Connect => Box::pin(async move {
-                let (link, moved) = upkeep::connect(held).await?;
+                let (link, moved) = upkeep::connect(held, setup).await?;
                 Ok(Outcome::Connected { link, moved })
             }),
             Task::Refresh => {

@@ -32,7 +32,7 @@ const MAX_APPS: usize = 2000;
 const MAX_TEXT: usize = 300;
 
 /// Dials with the newest certificate. Where that fails the relay may have moved: its discovery document says so.
-pub(super) async fn connect(held: Held) -> Result<(Arc<Link>, Option<Relay>), Problem> {
+pub(super) async fn connect(held: Held, setup: Arc<Setup>) -> Result<(Arc<Link>, Option<Relay>), Problem> {
     let certificate = held.certificate.as_ref().ok_or_else(|| missing("a certificate"))?;
     let dial = |relay: &Relay| {
         let (discovery, identity) = (Arc::clone(&relay.discovery), certificate.identity(&held.device.key));
@@ -50,7 +50,8 @@ pub(super) async fn connect(held: Held) -> Result<(Arc<Link>, Option<Relay>), Pr
         (Err(told), date) => {
             let (address, ca_pem) = (held.relay.address.clone(), held.relay.ca_pem.clone());
             let relay = doctor::Relay { address, ca_pem, endpoint: None };
-            return Err(doctor::explain(problem, relay, &told, date).await);
+            let probe = setup.config.captive_probe.clone();
+            return Err(doctor::explain(problem, (relay, probe), &told, date).await);
         }
     };
     let known = &held.relay.discovery;

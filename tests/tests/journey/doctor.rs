@@ -2,9 +2,11 @@
 
 use crate::Office;
 use postern_tests::secrets::secrets_in;
-use postern_tests::{Agent, App, Keyring, Settings};
+use postern_tests::{Agent, App, Browser, Keyring, Relay, Settings, StandIn, Upstream, World, eventually};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 type Findings = BTreeMap<String, (String, Option<String>)>;
 
@@ -49,6 +51,37 @@ async fn the_doctor_follows_the_state_of_the_office() {
     let agent = Agent::start(&office.world, "locked", Some(&locked)).await;
     let (code, findings) = examined(&agent).await;
     assert_eq!((code, findings["keyring"].1.as_deref()), (1, Some("keyring_locked")), "{findings:?}");
+}
+
+/// Behind a network that wants a sign-in of its own, status and doctor say so instead of blaming the relay; and no longer than that.
+#[tokio::test]
+async fn a_network_that_wants_a_sign_in_is_told_as_such() {
+    let world = World::new();
+    let provider = StandIn::start().await;
+    let captive = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&captive);
+    let network = Upstream::http(move |_| {
+        let (page, nothing) =
+            ("HTTP/1.1 302 Found\r\nlocation: http://login.hotel.example/\r\n", "HTTP/1.1 204 No Content\r\n");
+        format!("{}content-length: 0\r\n\r\n", if seen.load(Ordering::SeqCst) { page } else { nothing }).into_bytes()
+    })
+    .await;
+    let mut relay = Relay::start(&world, Settings::new(&provider.issuer)).await;
+    let config = format!("captive_probe = \"http://{}/204\"\n", network.address);
+    let agent = Agent::start_with(&world, "agent", None, &config, &[]).await;
+    agent.login_with(&relay, &mut Browser::of("ada"), &["--memory-only"]).await.ok();
+    assert_eq!(network.requests().len(), 0, "who is connected asks nobody");
+    relay.kill().await;
+    eventually("the network is blamed", async || {
+        (agent.status().await["problem"]["code"] == "captive_portal").then_some(())
+    })
+    .await;
+    assert_eq!(agent.status().await["state"], "offline");
+    let (_, findings) = examined(&agent).await;
+    assert_eq!(findings["captive_portal"], ("failed".to_owned(), Some("captive_portal".to_owned())), "{findings:?}");
+    captive.store(false, Ordering::SeqCst);
+    let (_, findings) = examined(&agent).await;
+    assert_eq!(findings["captive_portal"], ("ok".to_owned(), None), "{findings:?}");
 }
 
 /// Every secret of the device, asked of its keyring, and the person's names: none is in what is handed on.
