@@ -71,7 +71,8 @@ async fn a_network_that_wants_a_sign_in_is_told_as_such() {
     let agent = Agent::start_with(&world, "agent", None, &config, &[]).await;
     agent.login_with(&relay, &mut Browser::of("ada"), &["--memory-only"]).await.ok();
     assert_eq!(network.requests().len(), 0, "who is connected asks nobody");
-    relay.kill().await;
+    relay.stop().await;
+    agent.reaches("offline").await;
     eventually("the network is blamed", async || {
         (agent.status().await["problem"]["code"] == "captive_portal").then_some(())
     })
