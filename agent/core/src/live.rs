@@ -241,6 +241,8 @@ impl Live {
             self.duties.abandon(Kind::Events, turn);
         }
         self.problem = None;
+        // More may be open after a fresher or stronger sign-in.
+        self.apps_stale |= self.step_up.is_proven();
         self.step_up.granted(turn);
     }
 

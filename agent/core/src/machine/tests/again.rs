@@ -99,6 +99,8 @@ fn a_step_up_brings_a_session_token_of_the_new_sign_in() {
     assert!(world.waiting);
     world.answer(exchange, good_answer(world.flights[&exchange].0));
     assert!(!world.waiting && world.effects.contains(&Effect::SteppedUp));
+    let asks_for_apps = |task: &Task| matches!(task, Task::FetchApps { .. });
+    assert_eq!(world.started_since(before, asks_for_apps), 1, "more may be open now");
     // What a fresh sign-in does not satisfy is refused for a while; the user may ask again.
     world.all_goes_well();
     let before = world.started.len();
