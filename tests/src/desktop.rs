@@ -34,7 +34,7 @@ pub struct Desktop {
     program: PathBuf,
     postern: PathBuf,
     _screen: Process,
-    _keyring: Keyring,
+    keyring: Keyring,
 }
 
 impl Desktop {
@@ -49,7 +49,7 @@ impl Desktop {
         }
         let keyring = Keyring::unlocked(world).await;
         let mut screen = command("Xvfb");
-        screen.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
+        screen.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset"]);
         let mut screen = Process::spawn("screen", &mut screen, &world.logs());
         let display = format!(":{}", screen.first_line().await);
         let opened = world.path("opened");
@@ -81,7 +81,7 @@ impl Desktop {
             program: binary("postern-desktop"),
             postern: binary("postern"),
             _screen: screen,
-            _keyring: keyring,
+            keyring,
         }
     }
 
@@ -148,7 +148,7 @@ impl Desktop {
             driver.kill().await;
         }
         eventually("the program's processes end", async || {
-            gone.iter().all(|id| !Path::new(&format!("/proc/{id}/exe")).exists()).then_some(())
+            gone.iter().all(|id| Running::read(*id).is_none_or(|process| process.over)).then_some(())
         })
         .await;
     }
@@ -203,6 +203,21 @@ impl Desktop {
         all.filter(|process| Some(process.group) == group && !drivers.contains(&process.name.as_str())).collect()
     }
 
+    /// What the program logged since its last start.
+    pub fn logged(&self) -> String {
+        self.driver.as_ref().map(Process::stderr).unwrap_or_default()
+    }
+
+    /// The message bus of the person.
+    pub fn bus(&self) -> String {
+        self.keyring.variable().1
+    }
+
+    /// The person's screen.
+    pub fn display(&self) -> &str {
+        self.environment.iter().find(|(name, _)| name == "DISPLAY").map_or("", |(_, display)| display)
+    }
+
     /// What runs of the program itself.
     pub fn main_process(&self) -> Running {
         let all = self.processes();
@@ -219,9 +234,11 @@ impl Desktop {
         let began = now - uptime + self.main_process().began;
         let script = "const paint = performance.getEntriesByName('first-contentful-paint')[0]; \
              const [page] = performance.getEntriesByType('navigation'); \
-             return [performance.timeOrigin + (paint?.startTime ?? NaN), performance.timeOrigin + \
+             return paint && [performance.timeOrigin + paint.startTime, performance.timeOrigin + \
              page.domContentLoadedEventEnd]";
-        let times = self.window().run(script).await;
+        let window = self.window();
+        let painted = async || Some(window.run(script).await).filter(Value::is_array);
+        let times = window.until("the first picture", painted).await;
         let after = |at: &Value| Duration::from_secs_f64((at.as_f64().unwrap_or_default() / 1e3 - began).max(0.0));
         (after(&times[0]), after(&times[1]))
     }
@@ -229,6 +246,10 @@ impl Desktop {
 
 impl Drop for Desktop {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.state.join("agent.log")).unwrap_or_default();
+            eprintln!("---- the agent's log\n{log}");
+        }
         // An agent that the window started is nobody's child any more.
         if self.state.join("agent.sock").exists() {
             let mut stop = std::process::Command::new(&self.postern);
@@ -248,6 +269,8 @@ pub struct Running {
     /// How long it has computed.
     pub computed: Duration,
     group: u32,
+    /// It has ended, with all its threads, and nobody asked how: what it had open is closed.
+    over: bool,
     /// Seconds from the machine's start to its own.
     began: f64,
 }
@@ -264,6 +287,7 @@ impl Running {
             name: head.split_once('(')?.1.to_owned(),
             computed: Duration::from_secs_f64((number(11)? + number(12)?) / TICKS),
             group: fields.get(2)?.parse().ok()?,
+            over: *fields.first()? == "Z" && std::fs::read_dir(format!("/proc/{id}/task")).ok()?.count() < 2,
             began: number(19)? / TICKS,
         })
     }

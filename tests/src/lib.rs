@@ -33,6 +33,7 @@ pub mod relay;
 pub mod secrets;
 pub mod server;
 pub mod stand_in;
+pub mod stand_in_agent;
 pub mod upstream;
 pub mod wait;
 pub mod webdriver;

@@ -1,13 +1,14 @@
 //! A client of WebDriver, as far as tests of the desktop's window go: what a person sees, presses and types.
 
 use crate::client::{Reply, http};
-use crate::wait::{WAIT, eventually};
+use crate::wait::WAIT;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::Request;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// The name under which the protocol hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -56,25 +57,23 @@ impl Window {
         self.value("POST", "/execute/async", &json!({"script": script, "args": []})).await
     }
 
-    /// All the text that the page shows, as it is laid out.
+    /// All the text that the page shows, as it is laid out, without the isolates around values.
     pub async fn text(&self) -> String {
-        self.run("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
+        let text = self.run("return document.body.innerText").await;
+        text.as_str().unwrap_or_default().replace(['\u{2068}', '\u{2069}'], "")
     }
 
     /// Waits until the page shows this text.
     pub async fn sees(&self, text: &str) {
-        let mut shown = String::new();
-        let asking = async {
-            loop {
-                shown = self.text().await;
-                if shown.contains(text) {
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-            }
-        };
-        let seen = tokio::time::timeout(WAIT, asking).await;
-        assert!(seen.is_ok(), "{text:?} is not shown within {WAIT:?}, but\n{shown}");
+        self.until(&format!("{text:?} is shown"), async || self.text().await.contains(text).then_some(())).await;
+    }
+
+    /// As [`eventually`](crate::eventually); who waits in vain sees what the page shows instead.
+    pub async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+        match eventually_or(probe).await {
+            Some(answer) => answer,
+            None => panic!("did not happen within {WAIT:?}: {what}; the page shows\n{}", self.text().await),
+        }
     }
 
     /// Waits until the page's heading of the first level is this.
@@ -84,22 +83,25 @@ impl Window {
 
     /// Presses the button with this accessible name, once it is there and can be pressed.
     pub async fn press(&self, name: &str) {
-        let name = quoted(name);
-        // Navigation shows a short name and speaks the long one.
-        let path = format!(
-            "//button[not(@disabled)][@aria-label={name} or normalize-space()={name} or span[normalize-space()={name}]]"
-        );
-        self.click(&path).await;
+        self.click(&format!("//button[not(@disabled)]{}", named(name))).await;
     }
 
     /// Clicks the first element on this path that can be clicked.
     pub async fn click(&self, path: &str) {
-        eventually(&format!("a click on {path}"), async || {
-            let element = self.find(path).await?;
-            let answer = self.ask("POST", &format!("/element/{element}/click"), &json!({})).await;
-            answer.status.is_success().then_some(())
-        })
-        .await;
+        let mut last = "there is none".to_owned();
+        let clicked = eventually_or(async || {
+            for element in self.find_all(path).await {
+                let answer = self.ask("POST", &format!("/element/{element}/click"), &json!({})).await;
+                if answer.status.is_success() {
+                    return Some(());
+                }
+                last = answer.text();
+            }
+            None
+        });
+        if clicked.await.is_none() {
+            panic!("no click on {path}: {last}; the page shows\n{}", self.text().await);
+        }
     }
 
     /// Types into the field with this label.
@@ -127,14 +129,20 @@ impl Window {
 
     /// Waits for an element.
     pub async fn element(&self, what: &str, path: &str) -> String {
-        eventually(&format!("{what} at {path}"), async || self.find(path).await).await
+        self.until(&format!("{what} at {path}"), async || self.find(path).await).await
     }
 
     /// The first element on an XPath, if there is one.
     pub async fn find(&self, path: &str) -> Option<String> {
-        let reply = self.ask("POST", "/element", &json!({"using": "xpath", "value": path})).await;
-        let answer: Value = serde_json::from_slice(&reply.body).ok()?;
-        answer["value"][ELEMENT].as_str().map(str::to_owned)
+        self.find_all(path).await.into_iter().next()
+    }
+
+    /// All elements on an XPath.
+    pub async fn find_all(&self, path: &str) -> Vec<String> {
+        let reply = self.ask("POST", "/elements", &json!({"using": "xpath", "value": path})).await;
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let found = answer["value"].as_array().into_iter().flatten();
+        found.filter_map(|element| element[ELEMENT].as_str().map(str::to_owned)).collect()
     }
 
     /// Where the window is.
@@ -160,10 +168,31 @@ impl Window {
     }
 }
 
+/// What the probe answers, or `None` if it does not within the usual time.
+async fn eventually_or<T>(mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let asking = async {
+        loop {
+            if let Some(answer) = probe().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, asking).await.ok()
+}
+
 fn request(method: &str, path: &str, body: &Value) -> Request<String> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
     request.header("content-type", "application/json").body(body).unwrap()
+}
+
+/// The condition of an element with this accessible name: said or shown, or, in navigation, spoken for a short one. A
+/// value in a name stands between isolates (U+2068, U+2069), which nobody sees.
+fn named(name: &str) -> String {
+    let name = quoted(name);
+    let plain = |of: &str| format!("normalize-space(translate({of}, '\u{2068}\u{2069}', ''))={name}");
+    format!("[{} or {} or span[{}]]", plain("@aria-label"), plain("."), plain("."))
 }
 
 /// A text as XPath writes it.

@@ -10,4 +10,7 @@
     reason = "tests: an expectation that fails is a test that fails"
 )]
 
+mod attacks;
 mod day;
+mod manners;
+mod office;
