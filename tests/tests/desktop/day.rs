@@ -24,6 +24,7 @@ async fn a_day_at_the_window() {
     an_app_asks_for_more(&office).await;
     assert_eq!(office.desktop.status().await["session"]["id"], session.as_str(), "it is the same session");
     access_is_withdrawn(&office, &session).await;
+    office.nothing_is_secret().await;
     signing_out(&office).await;
 }
 
