@@ -240,6 +240,9 @@ pub struct LoginRequest {
     /// While a session lives: sign in again to prolong it. It stays the same session and nothing of it is dropped.
     #[serde(default)]
     pub renew: bool,
+    /// With `renew`: the app that wants more than a session; the sign-in is made as that app's policy wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppName>,
 }
 
 /// How to sign in.

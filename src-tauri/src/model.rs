@@ -173,6 +173,10 @@ pub(crate) struct LoginWish {
     /// Prolong the session that lives.
     #[serde(default)]
     pub(crate) renew: bool,
+    /// With `renew`: the app that wants more.
+    #[serde(default)]
+    #[cfg_attr(test, ts(as = "Option<String>"))]
+    pub(crate) app: Option<AppName>,
     /// Keep secrets in memory only if there is no usable keyring.
     #[serde(default)]
     pub(crate) allow_memory_only: bool,

@@ -50,9 +50,22 @@ impl Shell {
 
     async fn take_up(&self, id: OrganisationId) {
         self.look_at_service(&id).await;
-        let dir: Arc<Path> = self.places.of(&id).into();
-        let task = tauri::async_runtime::spawn(follow(id.clone(), dir, Arc::clone(&self.feed)));
+        let task = self.follow(&id);
         self.followed().insert(id, Followed { task, sign_in: None });
+    }
+
+    fn follow(&self, id: &OrganisationId) -> JoinHandle<()> {
+        let dir: Arc<Path> = self.places.of(id).into();
+        tauri::async_runtime::spawn(follow(id.clone(), dir, Arc::clone(&self.feed)))
+    }
+
+    /// What could not be followed, its directory being unfit, may be by now.
+    fn follow_again(&self, id: &OrganisationId) {
+        if let Some(followed) = self.followed().get_mut(id)
+            && followed.task.inner().is_finished()
+        {
+            followed.task = self.follow(id);
+        }
     }
 
     async fn look_at_service(&self, id: &OrganisationId) {
@@ -76,6 +89,7 @@ impl Shell {
     pub(crate) async fn perform(&self, act: Act, id: &OrganisationId) -> Result<(), Problem> {
         let dir = self.places.of(id);
         make(&dir)?;
+        self.follow_again(id);
         let outcome = program::perform(act, &dir).await;
         if matches!(act, Act::Install | Act::Uninstall) {
             self.look_at_service(id).await;
@@ -120,6 +134,7 @@ impl Shell {
             method: LoginMethod::NoBrowser,
             allow_memory_only: wish.allow_memory_only,
             renew: wish.renew,
+            app: wish.app,
         };
         let mut steps = self.client(&id)?.login(&request).await?;
         let shell = Arc::clone(self);

@@ -260,16 +260,7 @@ impl Live {
         if let (Kind::Lapse, Some(lapse)) = (kind, &self.lapse) {
             return Err((Ending::Expired, lapse.problem.clone()));
         }
-        let ends = matches!(
-            (kind, problem.code),
-            (Kind::Refresh, Code::RefreshRefused) | (Kind::Exchange, Code::StepUpRequired)
-        );
-        if ends && self.can_lapse() {
-            self.duties.abandon(Kind::Exchange, turn);
-            if self.step_up.is_proven() {
-                self.step_up.fail(problem.clone(), turn);
-            }
-            self.lapse = Some(Lapse::begin(problem));
+        if self.lapses(kind, &problem, turn) {
             return Ok(());
         }
         match verdict {

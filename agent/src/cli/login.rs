@@ -51,6 +51,7 @@ pub(super) async fn run(
         },
         allow_memory_only: args.memory_only,
         renew: args.renew,
+        app: None,
     };
     background::ensure(state_dir, config, output).await?;
     let client = client(state_dir)?;

@@ -49,7 +49,7 @@ impl Driver {
             return;
         }
         if request.renew && self.lives() {
-            return self.prolong(request.method);
+            return self.prolong(request.method, request.app.as_ref());
         }
         if self.steps_up_by_hand(request.method) {
             return;
@@ -144,5 +144,6 @@ pub(super) fn unasked() -> LoginRequest {
         method: LoginMethod::ServiceAccount,
         allow_memory_only: false,
         renew: false,
+        app: None,
     }
 }

@@ -11,7 +11,7 @@ use postern_agent_core::{Account, Event, FOR_SERVICE};
 use postern_protocol::binding::{self, Salt};
 use postern_protocol::control::Principal;
 use postern_protocol::local::{LoginEvent, LoginMethod, State};
-use postern_protocol::{Code, Problem, StepUp, Timestamp};
+use postern_protocol::{AppName, Code, Problem, StepUp, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -95,11 +95,15 @@ impl Driver {
         true
     }
 
-    /// Someone signs in again to prolong the session that lives.
-    pub(super) fn prolong(&mut self, method: LoginMethod) {
+    /// Someone signs in again to prolong the session that lives, and as `app` wants it.
+    pub(super) fn prolong(&mut self, method: LoginMethod, app: Option<&AppName>) {
         if self.held.as_ref().is_some_and(|held| held.account == Account::Service) {
             let detail = "a service account's session renews itself, and no sign-in of a person prolongs it";
             return self.fail_login(Problem::new(Code::RequestInvalid).detail(detail));
+        }
+        let apps = self.uplink.apps();
+        if let Some(wanted) = app.and_then(|app| apps.iter().find(|entry| entry.name == *app)?.step_up.clone()) {
+            self.step_up.wanted = Some((wanted, self.now));
         }
         self.step_up.by_hand = Some(method);
         self.step_up.prolongs = true;

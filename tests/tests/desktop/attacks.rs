@@ -27,6 +27,10 @@ async fn a15_a_directory_that_others_can_use_is_not_used() {
     window.sees("chmod 700").await;
     desktop.keep_picture("a15-open-directory").await;
     assert_eq!(agent.asked(), [""; 0], "nothing was asked");
+    drop(agent);
+    set_mode(&desktop.state, 0o700);
+    window.press("Start the agent").await;
+    window.stands_at("Welcome to Postern").await;
 }
 
 #[tokio::test]

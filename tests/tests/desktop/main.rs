@@ -14,3 +14,4 @@ mod attacks;
 mod day;
 mod manners;
 mod office;
+mod tray;

@@ -91,7 +91,7 @@ describe("apps", () => {
     const login = vi.fn(async () => undefined);
     await open("online", {}, { login });
     await user.click(within(screen.getByRole("article", { name: "payroll" })).getByRole("button", { name: "Sign in once more" }));
-    expect(login).toHaveBeenCalledWith("default", { renew: true, allow_memory_only: false });
+    expect(login).toHaveBeenCalledWith("default", { renew: true, app: "payroll", allow_memory_only: false });
   });
 
   it("are found by /, and remembered as favourites", async () => {

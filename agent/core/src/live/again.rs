@@ -45,8 +45,25 @@ impl Live {
     }
 
     /// Could live streams be held until the user has signed in again?
-    pub(super) fn can_lapse(&self) -> bool {
+    fn can_lapse(&self) -> bool {
         self.account == Account::Person && self.session.is_some()
+    }
+
+    /// Can only its user go on with the session, and may it wait for them? Then it does from now on.
+    pub(super) fn lapses(&mut self, kind: Kind, problem: &Problem, turn: &mut Turn) -> bool {
+        let wants_its_user = matches!(
+            (kind, problem.code),
+            (Kind::Refresh, Code::RefreshRefused) | (Kind::Exchange, Code::StepUpRequired)
+        );
+        if !wants_its_user || !self.can_lapse() {
+            return false;
+        }
+        self.duties.abandon(Kind::Exchange, turn);
+        if self.step_up.is_proven() {
+            self.step_up.fail(problem.clone(), turn);
+        }
+        self.lapse = Some(Lapse::begin(problem.clone()));
+        true
     }
 
     pub(crate) fn is_lapsed(&self) -> bool {

@@ -134,6 +134,7 @@ impl Office {
     pub(super) fn request(&self) -> LoginRequest {
         LoginRequest {
             renew: false,
+            app: None,
             address: Some(self.public.url.as_str().to_owned()),
             ca_pem: Some(self.public.ca_pem.clone()),
             method: LoginMethod::NoBrowser,

@@ -451,7 +451,11 @@ allow_memory_only: boolean,
 /**
  * While a session lives: sign in again to prolong it. It stays the same session and nothing of it is dropped.
  */
-renew: boolean, };
+renew: boolean, 
+/**
+ * With `renew`: the app that wants more than a session; the sign-in is made as that app's policy wants it.
+ */
+app?: AppName, };
 
 /**
  * How to sign in.

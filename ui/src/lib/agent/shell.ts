@@ -144,6 +144,10 @@ address?: string,
  */
 renew: boolean, 
 /**
+ * With `renew`: the app that wants more.
+ */
+app?: string, 
+/**
  * Keep secrets in memory only if there is no usable keyring.
  */
 allow_memory_only: boolean, };
