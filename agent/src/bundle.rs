@@ -1,5 +1,6 @@
 //! What a person gives to an administrator: findings, state and log, without secrets and without the person.
 
+use crate::service::HOME;
 use postern_protocol::Timestamp;
 use postern_protocol::control::Principal;
 use postern_protocol::local::{Denial, Finding, LocalApp, LogLine, Settings, Status};
@@ -10,7 +11,7 @@ use serde_json::Value;
 const LEFT_OUT: &str = "[redacted]";
 /// Shorter names are too likely to be parts of other words.
 const MIN_NAME: usize = 3;
-/// The fields that hold free text; names, codes and ids stay as they are.
+/// The fields that hold free text.
 const TEXTS: [&str; 7] = ["detail", "reason", "fix", "title", "summary", "text", "description"];
 
 /// The document. What is secret never gets here: neither the API's types nor the log have a place for it.
@@ -30,12 +31,19 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// The document with the person left out. `home` is their home directory, which often has their name.
-    pub(crate) fn redacted(mut self, home: Option<&str>) -> Value {
-        let mut words = Vec::new();
+    /// The document with the person left out.
+    pub(crate) fn redacted(self) -> Value {
+        let user = if cfg!(windows) { "USERNAME" } else { "USER" };
+        let own = |name: &str| std::env::var(name).ok();
+        self.redacted_for(own(HOME).as_deref(), own(user))
+    }
+
+    /// `home` is their home directory, which often has their name; `user` the one they have at the system.
+    fn redacted_for(mut self, home: Option<&str>, user: Option<String>) -> Value {
+        let mut words: Vec<_> = user.into_iter().filter(|user| user != "root").collect();
         if let Some(status) = &mut self.status {
             if let Some(principal) = &mut status.principal {
-                words = names(principal);
+                words.extend(names(principal));
                 leave_out(principal);
             }
             if let Some(device) = status.device.as_mut().filter(|device| !device.name.is_empty()) {
@@ -46,10 +54,12 @@ impl Bundle {
         // A name that is part of another goes after it.
         words.sort_by_key(|word| std::cmp::Reverse(word.len()));
         let mut document = serde_json::to_value(self).unwrap_or_default();
-        replace(&mut document, false, &|text| {
-            let text =
-                home.filter(|home| home.len() > 1).map_or_else(|| text.to_owned(), |home| text.replace(home, "~"));
-            words.iter().fold(text, |text, word| text.replace(word.as_str(), LEFT_OUT))
+        let home = home.filter(|home| home.len() > 1);
+        replace(&mut document, false, &|text, is_text| {
+            let text = home.map_or_else(|| text.to_owned(), |home| text.replace(home, "~"));
+            // Names, codes and ids stay as they are.
+            let words = words.iter().filter(|_| is_text);
+            words.fold(text, |text, word| text.replace(word.as_str(), LEFT_OUT))
         });
         document
     }
@@ -66,10 +76,10 @@ fn leave_out(principal: &mut Principal) {
     own.into_iter().flatten().chain(&mut principal.groups).for_each(|text| LEFT_OUT.clone_into(text));
 }
 
-/// Rewrites every free text.
-fn replace(value: &mut Value, is_text: bool, rewrite: &impl Fn(&str) -> String) {
+/// Rewrites every text, told whether it is free.
+fn replace(value: &mut Value, is_text: bool, rewrite: &impl Fn(&str, bool) -> String) {
     match value {
-        Value::String(text) if is_text => *text = rewrite(text),
+        Value::String(text) => *text = rewrite(text, is_text),
         Value::Array(values) => values.iter_mut().for_each(|value| replace(value, is_text, rewrite)),
         Value::Object(fields) => {
             fields.iter_mut().for_each(|(name, value)| replace(value, TEXTS.contains(&name.as_str()), rewrite));
@@ -123,26 +133,30 @@ mod tests {
         let line = LogLine {
             at: Timestamp::default(),
             level: "info".into(),
-            text: "ada@corp.example (user-4711) on adas-laptop at /home/ada/x; it stays".into(),
+            text: "ada@corp.example (user-4711) on adas-laptop at /home/ada/x as adal; it stays".into(),
         };
+        let entry = serde_json::json!({ "name": "git", "kind": "tcp", "allowed": true, "local": "127.0.0.1:1",
+            "command": "ssh -o ProxyCommand='postern --state-dir /home/ada/state connect git' git" });
+        let app = serde_json::from_value(entry).unwrap();
         let bundle = Bundle {
             version: "1",
             os: "linux",
             made: Timestamp::default(),
             findings: Vec::new(),
             status: Some(status),
-            apps: Vec::new(),
+            apps: vec![app],
             settings: None,
             refusals: vec![denial],
             log: vec![line],
         };
-        let document = bundle.redacted(Some("/home/ada"));
+        let document = bundle.redacted_for(Some("/home/ada"), Some("adal".into()));
         let text = document.to_string();
         for name in ["Ada", "ada@", "4711", "adas-", "/home/ada"] {
             assert!(!text.contains(name), "{name} in {text}");
         }
         assert_eq!(document["refusals"][0]["app"], "wiki");
         assert_eq!(document["status"]["principal"]["groups"].as_array().unwrap().len(), 2);
-        assert_eq!(document["log"][0]["text"], "[redacted] ([redacted]) on [redacted] at ~/x; it stays");
+        assert_eq!(document["log"][0]["text"], "[redacted] ([redacted]) on [redacted] at ~/x as [redacted]; it stays");
+        assert!(document["apps"][0]["command"].as_str().unwrap().contains("~/state"));
     }
 }

@@ -32,7 +32,7 @@ const MARK: &str = "Made by `postern agent install`; `postern agent uninstall` r
 /// Set in the environment of an agent that systemd runs: what it starts for the person must start outside of its unit.
 pub(crate) const IN_SERVICE: &str = "POSTERN_SERVICE";
 /// Where the person's own directory is told.
-const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+pub(crate) const HOME: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
 /// Organisations beside the first have their state directories here, below the default one.
 const ORGANISATIONS: &str = "organisations";
 

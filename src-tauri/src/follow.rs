@@ -26,7 +26,11 @@ pub(crate) async fn follow(organisation: OrganisationId, state_dir: Arc<Path>, f
     };
     let mut appearances = match Appearances::watch(&state_dir) {
         Ok(appearances) => appearances,
-        Err(problem) => return gone(problem),
+        // As long as one runs it is heard all the same.
+        Err(problem) => {
+            let heard = listen(&organisation, &state_dir, &feed).await;
+            return gone(if heard.code == Code::AgentNotRunning { problem } else { heard });
+        }
     };
     let mut problem = listen(&organisation, &state_dir, &feed).await;
     loop {

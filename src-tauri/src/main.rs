@@ -120,11 +120,11 @@ fn set_up(app: &App) -> tauri::Result<()> {
     tauri::async_runtime::spawn(async move { shell.begin().await });
     tauri::async_runtime::spawn(notices::watch(handle.clone(), Arc::clone(&feed)));
     tauri::async_runtime::spawn(async move {
-        if tray::exists().await {
-            tray::watch(handle, feed).await;
-        } else if hidden {
+        if hidden && !tray::host::exists().await {
             window::show(&handle);
         }
+        tray::host::appears().await;
+        tray::watch(handle, feed).await;
     });
     Ok(())
 }
@@ -132,7 +132,7 @@ fn set_up(app: &App) -> tauri::Result<()> {
 /// A closed window stays in the tray; without a tray the program ends. The agent runs on either way.
 async fn put_away(app: &tauri::AppHandle) {
     let window = app.get_webview_window(window::LABEL);
-    let hidden = tray::exists().await && window.is_some_and(|window| window.hide().is_ok());
+    let hidden = tray::is_up().await && window.is_some_and(|window| window.hide().is_ok());
     if !hidden {
         app.exit(0);
     }

@@ -2,7 +2,7 @@
 
 use crate::feed::Feed;
 use crate::follow::follow;
-use crate::model::{DesktopEvent, LoginWish, Organisation, Preferences};
+use crate::model::{DesktopEvent, LoginWish, Organisation, Preferences, Service};
 use crate::open;
 use crate::organisations::{OrganisationId, Places, make};
 use crate::preferences::PreferencesFile;
@@ -43,15 +43,18 @@ impl Shell {
 
     /// Begins to follow every agent.
     pub(crate) async fn begin(&self) {
-        for id in self.places.all() {
-            self.take_up(id).await;
+        let all = self.places.all();
+        all.iter().for_each(|id| self.take_up(id));
+        // To ask takes a while; nothing waits for it.
+        for id in &all {
+            self.look_at_service(id).await;
         }
     }
 
-    async fn take_up(&self, id: OrganisationId) {
-        self.look_at_service(&id).await;
-        let task = self.follow(&id);
-        self.followed().insert(id, Followed { task, sign_in: None });
+    fn take_up(&self, id: &OrganisationId) {
+        self.put(id, Service::Unsupported);
+        let task = self.follow(id);
+        self.followed().insert(id.clone(), Followed { task, sign_in: None });
     }
 
     fn follow(&self, id: &OrganisationId) -> JoinHandle<()> {
@@ -69,10 +72,12 @@ impl Shell {
     }
 
     async fn look_at_service(&self, id: &OrganisationId) {
-        let dir = self.places.of(id);
-        let service = program::service(&dir).await;
-        let label = String::new();
-        self.feed.put(Organisation { id: id.clone(), label, state_dir: dir.display().to_string(), service });
+        self.put(id, program::service(&self.places.of(id)).await);
+    }
+
+    fn put(&self, id: &OrganisationId, service: Service) {
+        let state_dir = self.places.of(id).display().to_string();
+        self.feed.put(Organisation { id: id.clone(), label: String::new(), state_dir, service });
     }
 
     /// A client of an organisation's agent.
@@ -87,6 +92,9 @@ impl Shell {
 
     /// Starts, stops, installs or uninstalls its agent.
     pub(crate) async fn perform(&self, act: Act, id: &OrganisationId) -> Result<(), Problem> {
+        if !self.followed().contains_key(id) {
+            return Err(Problem::new(Code::NotFound).detail("there is no such organisation"));
+        }
         let dir = self.places.of(id);
         make(&dir)?;
         self.follow_again(id);
@@ -100,8 +108,9 @@ impl Shell {
     /// Makes room for one more organisation and starts its agent.
     pub(crate) async fn add_organisation(&self) -> Result<OrganisationId, Problem> {
         let id = self.places.add()?;
-        self.take_up(id.clone()).await;
+        self.take_up(&id);
         self.perform(Act::Start, &id).await?;
+        self.look_at_service(&id).await;
         Ok(id)
     }
 
@@ -110,18 +119,27 @@ impl Shell {
         if id.is_default() {
             return self.places.remove(id);
         }
-        match self.client(id)?.logout().await {
-            Err(problem) if problem.code != Code::AgentNotRunning => return Err(problem),
-            _ => {}
+        // Only its agent can end the session and wipe the keyring.
+        if self.client(id)?.status().await.is_err_and(|problem| problem.code == Code::AgentNotRunning) {
+            self.perform(Act::Start, id).await?;
         }
-        // There may be no service, and no agent any more.
+        self.client(id)?.logout().await?;
+        // There may be no service, and with it the agent ended.
         let _ = self.perform(Act::Uninstall, id).await;
-        let _ = self.perform(Act::Stop, id).await;
+        if self.client(id)?.status().await.is_ok() {
+            self.perform(Act::Stop, id).await?;
+        }
         if let Some(followed) = self.followed().remove(id) {
             followed.task.abort();
         }
         self.places.remove(id)?;
         self.feed.remove(id);
+        let mut preferences = self.feed.preferences();
+        let kept = preferences.favourites.remove(id).is_some();
+        if kept || preferences.selected == *id {
+            preferences.selected = OrganisationId::default();
+            self.set_preferences(preferences)?;
+        }
         Ok(())
     }
 
@@ -142,7 +160,7 @@ impl Shell {
             loop {
                 let step = match steps.next().await {
                     Ok(Some(step)) => step,
-                    Ok(None) => break,
+                    Ok(None) => LoginEvent::Failed { problem: Box::new(Problem::new(Code::AgentNotRunning)) },
                     Err(problem) => LoginEvent::Failed { problem: Box::new(problem) },
                 };
                 let over = matches!(step, LoginEvent::Failed { .. } | LoginEvent::Online { .. });

@@ -1,5 +1,12 @@
 //! The tray: where the agent stands, the apps, sign in and out, quit. Where there is no tray the window alone serves.
 
+#[cfg(target_os = "linux")]
+#[path = "tray/host_linux.rs"]
+pub(crate) mod host;
+#[cfg(not(target_os = "linux"))]
+#[path = "tray/host_elsewhere.rs"]
+pub(crate) mod host;
+
 use crate::feed::{Feed, Known};
 use crate::model::{Language, View};
 use crate::shell::Shell;
@@ -9,6 +16,7 @@ use postern_protocol::AppName;
 use postern_protocol::control::AppKind;
 use postern_protocol::local::{Carrier, State};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tauri::menu::{Menu, MenuEvent, MenuItem, PredefinedMenuItem};
 use tauri::tray::{TrayIcon, TrayIconBuilder};
 use tauri::{AppHandle, Manager as _};
@@ -17,6 +25,9 @@ use tokio::sync::broadcast::error::RecvError;
 /// More would not fit a menu; the window has them all.
 const MOST_APPS: usize = 12;
 const APP: &str = "app:";
+
+/// Has an icon been made?
+static ICON: AtomicBool = AtomicBool::new(false);
 
 /// What the menu shows. It is built again only when this changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +49,7 @@ pub(crate) async fn watch(app: AppHandle, feed: Arc<Feed>) {
             && let Some(menu) = now.as_ref()
         {
             icon = put(&app, icon, menu).await;
+            ICON.store(icon.is_some(), Ordering::SeqCst);
             if icon.is_none() {
                 return;
             }
@@ -169,19 +181,7 @@ fn chosen(app: &AppHandle, event: MenuEvent) {
     }
 }
 
-/// Would an icon be seen? If not, closing the window must not leave a program that nobody can reach.
-#[cfg(target_os = "linux")]
-pub(crate) async fn exists() -> bool {
-    let asked = async {
-        let bus = zbus::Connection::session().await?;
-        let bus = zbus::fdo::DBusProxy::new(&bus).await?;
-        Ok::<_, zbus::Error>(bus.name_has_owner("org.kde.StatusNotifierWatcher".try_into()?).await?)
-    };
-    asked.await.unwrap_or(false)
-}
-
-/// Would an icon be seen? These systems always have a tray.
-#[cfg(not(target_os = "linux"))]
-pub(crate) async fn exists() -> bool {
-    true
+/// Is there an icon by which a hidden window can be found again?
+pub(crate) async fn is_up() -> bool {
+    ICON.load(Ordering::SeqCst) && host::exists().await
 }

@@ -40,10 +40,15 @@ pub(crate) fn is_looked_at(app: &AppHandle) -> bool {
     window.is_some_and(|window| window.is_visible().unwrap_or(false) && window.is_focused().unwrap_or(false))
 }
 
-/// The pages that are built in; while they are worked on, those of the development server.
+/// The pages that are built in; while they are worked on, those of the development server. An app of the relay may be named
+/// `tauri`, and is then at `http://tauri.localhost` with a port.
 fn is_ours(url: &tauri::Url) -> bool {
-    let built_in = url.scheme() == "tauri" || (url.scheme() == "http" && url.host_str() == Some("tauri.localhost"));
-    built_in || (!cfg!(feature = "custom-protocol") && url.as_str().starts_with("http://localhost:1420/"))
+    let built_in = if cfg!(windows) {
+        url.scheme() == "http" && url.host_str() == Some("tauri.localhost") && url.port().is_none()
+    } else {
+        url.scheme() == "tauri" && url.host_str() == Some("localhost")
+    };
+    built_in || (!cfg!(feature = "custom-protocol") && url.as_str().starts_with("http://localhost:5173/"))
 }
 
 #[cfg(test)]
@@ -53,10 +58,18 @@ mod tests {
     #[test]
     fn a16_the_window_goes_nowhere_else() {
         let ours = |text: &str| is_ours(&text.parse().unwrap());
-        assert!(ours("tauri://localhost/index.html"));
-        for elsewhere in
-            ["https://evil.example/", "http://localhost:1420/", "file:///etc/passwd", "data:text/html,x", "about:blank"]
-        {
+        let own = if cfg!(windows) { "http://tauri.localhost/index.html" } else { "tauri://localhost/index.html" };
+        assert!(ours(own));
+        for elsewhere in [
+            "https://evil.example/",
+            "http://localhost:5173/",
+            "http://tauri.localhost:7080/",
+            "https://tauri.localhost/",
+            "tauri://evil.example/",
+            "file:///etc/passwd",
+            "data:text/html,x",
+            "about:blank",
+        ] {
             assert!(!ours(elsewhere), "{elsewhere}");
         }
     }

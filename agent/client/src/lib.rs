@@ -22,8 +22,11 @@ use postern_protocol::{AppName, Code, Problem};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Most bytes of an answer: a list of a thousand apps fits well.
+/// Longer than the agent itself waits for a person who is to unlock their keyring.
+const LIMIT: Duration = Duration::from_secs(150);
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// A caller of the local API. Each call has a connection of its own.
@@ -158,6 +161,11 @@ impl Client {
 
     /// Sends one request; a refusal is an `Err`.
     async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
+        let silent = |_| Problem::new(Code::AgentNotRunning).detail("it runs but does not answer; restart it");
+        tokio::time::timeout(LIMIT, self.ask(request)).await.map_err(silent)?
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
         let stream = channel::open(&self.socket).await?;
         let broken = |error: hyper::Error| internal(format!("the agent broke off: {error}"));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;

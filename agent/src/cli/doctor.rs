@@ -96,7 +96,7 @@ async fn by_itself(state_dir: &Path, config: Option<&Path>) -> Result<(Vec<Findi
         refusals: Vec::new(),
         log: Vec::new(),
     };
-    let document = bundle.redacted(std::env::var("HOME").ok().as_deref());
+    let document = bundle.redacted();
     Ok((findings, serde_json::to_vec(&document).unwrap_or_default()))
 }
 

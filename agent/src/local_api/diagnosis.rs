@@ -41,7 +41,7 @@ pub(super) async fn bundle(State(api): Api) -> Result<Response, Refusal> {
         refusals: api.access.uplink().denials().newest_first(),
         log: api.log.lines().lines,
     };
-    Ok(json(&bundle.redacted(std::env::var("HOME").ok().as_deref())))
+    Ok(json(&bundle.redacted()))
 }
 
 impl LocalApi {

@@ -16,9 +16,10 @@ async fn ends(desktop: &Desktop) {
 #[tokio::test]
 async fn the_tray_tells_the_state_opens_apps_and_outlives_the_window() {
     let mut office = Office::open().await;
-    let tray = Tray::on(&office.desktop.bus()).await;
     office.sign_in_by_command().await;
     office.desktop.start().await.stands_at("Connected").await;
+    // As a panel that starts after the program, or anew.
+    let tray = Tray::on(&office.desktop.bus()).await;
     let screen = Screen::of(office.desktop.display());
     let menu = tray.shows(&["Online", "Open Postern", "wiki", "Sign out", "Quit"]).await;
     assert!(!menu[0].enabled, "the state is not to be chosen");
