@@ -119,13 +119,12 @@ class MemoryDesktop {
     const login = this.#world.login;
     if (!login) return;
     const tell = (event: LoginEvent) => this.#tell({ kind: "login", organisation, event });
+    // In the agent's order: the key comes first, then the provider is looked for, then the browser is opened.
+    if (login !== "keyring_locked") tell({ step: "key_ready", storage: "keyring" });
+    if (login === "keyring_locked" || login === "failed") return tell({ step: "failed", problem: FAILED[login] });
     tell({ step: "authorize", url: "https://login.northwind.example/authorize" });
-    if (login === "authorize") return;
-    if (login === "key_ready") {
-      tell({ step: "signed_in" });
-      return tell({ step: "key_ready", storage: "keyring" });
-    }
-    tell({ step: "failed", problem: FAILED[login] });
+    if (login === "signed_in") tell({ step: "signed_in" });
+    if (login === "cancelled") tell({ step: "failed", problem: FAILED[login] });
   }
 
   #status(status: Status, organisation = "default"): Status {
@@ -166,10 +165,11 @@ class MemoryDesktop {
     const before = this.#world.status ?? data.signedOut();
     if (!renew) this.#status({ ...before, state: "signing_in" }, organisation);
     const steps: (() => void)[] = [
+      ...(renew ? [] : [() => tell({ step: "key_ready", storage })]),
       () => tell({ step: "authorize", url: "https://login.northwind.example/authorize" }),
       () => undefined,
       () => tell({ step: "signed_in" }),
-      ...(renew ? [] : [() => tell({ step: "key_ready", storage }), () => tell({ step: "enrolled", device: status.device?.id ?? "" })]),
+      ...(renew ? [] : [() => tell({ step: "enrolled", device: status.device?.id ?? "" })]),
       () => {
         this.#status(status, organisation);
         const apps = renew ? data.apps().map((app) => (app.step_up ? { ...app, allowed: true } : app)) : data.apps();

@@ -64,13 +64,13 @@ describe("search", () => {
 
 describe("a sign-in's steps", () => {
   it("marks as done only what was told", () => {
-    const steps = loginSteps({ renew: false, step: "key_ready", reached: "key_ready" }, undefined);
-    expect(steps.map((each) => each.state)).toEqual(["done", "done", "now", "waiting"]);
+    const steps = loginSteps({ renew: false, step: "browser", done: new Set(["key"] as const) }, undefined);
+    expect(steps.map((each) => `${each.id} ${each.state}`)).toEqual(["key done", "authorize now", "certificate waiting", "connected waiting"]);
   });
 
   it("marks the step that failed", () => {
-    const steps = loginSteps({ renew: false, step: "failed", reached: "signed_in" }, undefined);
-    expect(steps.map((each) => each.state)).toEqual(["done", "failed", "waiting", "waiting"]);
+    const steps = loginSteps({ renew: false, step: "failed", done: new Set(["key", "signed_in"] as const) }, undefined);
+    expect(steps.map((each) => each.state)).toEqual(["done", "done", "failed", "waiting"]);
   });
 });
 

@@ -78,13 +78,13 @@ describe("a sign-in", () => {
   const begun: Action = { kind: "login_begun", organisation: "default", renew: false };
 
   it("reaches step after step, and remembers where the key is", () => {
-    const model = agent(begun, step({ step: "authorize", url: "https://x" }), step({ step: "signed_in" }), step({ step: "key_ready", storage: "tpm" }));
-    expect(model.login).toMatchObject({ step: "key_ready", reached: "key_ready", storage: "tpm", renew: false });
+    const model = agent(begun, step({ step: "key_ready", storage: "tpm" }), step({ step: "authorize", url: "https://x" }), step({ step: "signed_in" }));
+    expect(model.login).toEqual({ step: "signed_in", done: new Set(["key", "signed_in"]), storage: "tpm", renew: false });
   });
 
   it("remembers how far it came when it fails", () => {
     const model = agent(begun, step({ step: "signed_in" }), step({ step: "failed", problem: data.denial(1) }));
-    expect(model.login).toMatchObject({ step: "failed", reached: "signed_in" });
+    expect(model.login).toMatchObject({ step: "failed", done: new Set(["signed_in"]) });
     expect(model.login?.problem?.code).toBe("policy_denied");
   });
 

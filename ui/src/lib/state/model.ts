@@ -51,12 +51,14 @@ export interface Held {
   until: Timestamp;
 }
 
+export type LoginFact = "key" | "signed_in" | "enrolled" | "online";
+
 /** A sign-in that this window began. */
 export interface Login {
   renew: boolean;
-  step: "starting" | "browser" | "signed_in" | "key_ready" | "enrolled" | "online" | "failed";
-  /** The furthest step that went well: where a failed sign-in stopped. */
-  reached: "starting" | "browser" | "signed_in" | "key_ready" | "enrolled" | "online";
+  step: "starting" | "browser" | "signed_in" | "enrolled" | "online" | "failed";
+  /** What the agent told is done, in whatever order: a failed sign-in stopped at the rest. */
+  done: ReadonlySet<LoginFact>;
   storage?: string;
   code?: { user_code: string; verification_uri: string };
   problem?: Problem;
@@ -119,7 +121,7 @@ function reduceAgent(agent: AgentModel, action: AgentAction): AgentModel {
       // Nothing it said holds any more. What was found and what is being tried stays to be read.
       return { ...EMPTY_AGENT, ...kept(agent), gone: action.problem };
     case "login_begun":
-      return { ...without(agent, "signedOut"), login: { renew: action.renew, step: "starting", reached: "starting" } };
+      return { ...without(agent, "signedOut"), login: begun(action.renew) };
     case "login":
       return { ...agent, login: step(agent.login, action.event) };
     case "login_failed":
@@ -159,22 +161,28 @@ function heard(agent: AgentModel, event: LocalEvent): AgentModel {
   }
 }
 
+function begun(renew: boolean): Login {
+  return { renew, step: "starting", done: new Set() };
+}
+
 /** The login after one more step. A step of a sign-in that was begun elsewhere counts too. */
 function step(login: Login | undefined, event: LoginEvent): Login {
-  const before: Login = login ?? { renew: false, step: "starting", reached: "starting" };
+  const before: Login = login ?? begun(false);
+  const did = (fact: LoginFact): Pick<Login, "done"> => ({ done: new Set([...before.done, fact]) });
   switch (event.step) {
     case "authorize":
-      return { ...before, step: "browser", reached: "browser" };
+      return { ...before, step: "browser" };
     case "device_code": {
       const code = { user_code: event.user_code, verification_uri: event.verification_uri };
-      return { ...before, step: "browser", reached: "browser", code };
+      return { ...before, step: "browser", code };
     }
     case "key_ready":
-      return { ...before, step: "key_ready", reached: "key_ready", storage: event.storage };
+      // The agent makes the key first of all: nobody is signed in for it.
+      return { ...before, ...did("key"), storage: event.storage };
     case "signed_in":
     case "enrolled":
     case "online":
-      return { ...before, step: event.step, reached: event.step };
+      return { ...before, ...did(event.step), step: event.step };
     case "failed":
       return { ...before, step: "failed", problem: event.problem };
   }

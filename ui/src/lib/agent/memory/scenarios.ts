@@ -12,7 +12,7 @@ export interface World {
   activity: ActivityEntry[];
   held?: { app: string; problem: Problem; until: Timestamp };
   /** A sign-in in the foreground: the last step that it made. */
-  login?: "authorize" | "key_ready" | "cancelled" | "keyring_locked" | "failed";
+  login?: "authorize" | "signed_in" | "cancelled" | "keyring_locked" | "failed";
 }
 
 const EMPTY = { apps: [], traffic: [], activity: [] };
@@ -40,7 +40,7 @@ export const SCENARIOS = {
   signing_in: (now) => ({ ...EMPTY, status: { ...known(now), state: "signing_in" }, login: "authorize" }),
   cancelled: (now) => ({ ...EMPTY, status: { ...known(now), state: "signed_out" }, login: "cancelled" }),
   sign_in_failed: (now) => ({ ...EMPTY, status: { ...known(now), state: "signed_out" }, login: "failed" }),
-  enrolling: (now) => ({ ...EMPTY, status: { ...known(now), state: "enrolling" }, login: "key_ready" }),
+  enrolling: (now) => ({ ...EMPTY, status: { ...known(now), state: "enrolling" }, login: "signed_in" }),
   connecting: (now) => changed(now, { state: "connecting" }),
   degraded: (now) => changed(now, { carrier: "tcp" }),
   offline: (now) => changed(now, { state: "offline", problem: unreachable() }),
