@@ -38,26 +38,12 @@ describe("first run", () => {
     const { push } = await open("first_run", {}, { login: async () => undefined });
     await user.type(screen.getByRole("textbox"), "relay.example.org{Enter}");
     const steps = () => within(screen.getByRole("main")).getAllByRole("listitem").map(seen);
-    await push({ kind: "login", organisation: "default", event: { step: "key_ready", storage: "keyring" } });
-    expect(steps()[1]).toBe("Signed in · under way");
-    expect(screen.queryByText("Finish signing in, in your browser")).toBeNull();
-    expect(screen.getByRole("button", { name: "Cancel sign-in" })).toBeTruthy();
-    await push({ kind: "login", organisation: "default", event: { step: "authorize", url: "https://x" } });
-    expect(screen.getByText("Finish signing in, in your browser")).toBeTruthy();
     await push({ kind: "login", organisation: "default", event: { step: "signed_in" } });
-    expect(steps()).toEqual(["Device key made · in this system's keyring", "Signed in · done", "Certificate issued · under way", "Connected · to come"]);
+    await push({ kind: "login", organisation: "default", event: { step: "key_ready", storage: "keyring" } });
+    expect(steps()).toEqual(["Signed in · done", "Device key made · in this system's keyring", "Certificate issued · under way", "Connected · to come"]);
     await push({ kind: "agent", organisation: "default", event: { event: "status", status: data.online(Date.now()) } });
     await push({ kind: "login", organisation: "default", event: { step: "online", status: data.online(Date.now()) } });
     expect(heading()).toBe("Connected");
-  });
-
-  it("calls nobody signed in when it fails before that", async () => {
-    const { push } = await open("first_run", {}, { login: async () => undefined });
-    await user.type(screen.getByRole("textbox"), "relay.exmaple.org{Enter}");
-    await push({ kind: "login", organisation: "default", event: { step: "key_ready", storage: "keyring" } });
-    await push({ kind: "login", organisation: "default", event: { step: "failed", problem: problem("relay_unreachable", "The relay cannot be reached") } });
-    expect(within(screen.getByRole("main")).getAllByRole("listitem").map(seen)).toContain("Signed in · not done");
-    expect(screen.queryByText(/Signed in · done/)).toBeNull();
   });
 
   it("says why it failed and what helps", async () => {
@@ -200,6 +186,9 @@ describe("settings", () => {
     await open("online", { view: "settings" }, { setAgentSettings });
     const port = await screen.findByLabelText("Port of web apps");
     expect(screen.getByLabelText(/^Port of .*ledger-db/)).toHaveProperty("disabled", true);
+    const bastion = screen.getByLabelText(/^Port of .*bastion/) as HTMLInputElement;
+    expect(bastion.value).toBe("");
+    expect(bastion.placeholder).toMatch(/^\d+$/);
     await user.clear(port);
     await user.type(port, "80");
     await user.click(screen.getByRole("button", { name: "Save ports" }));
@@ -209,7 +198,7 @@ describe("settings", () => {
     await user.type(port, "8088");
     await user.click(screen.getByRole("button", { name: "Save ports" }));
     await waitFor(() => expect(setAgentSettings).toHaveBeenCalledOnce());
-    expect(setAgentSettings.mock.calls[0]?.[1].http_port).toBe(8088);
+    expect(setAgentSettings.mock.calls[0]?.[1]).toMatchObject({ http_port: 8088, ports: {} });
   });
 
   it("go back to what counts when the shell refuses", async () => {

@@ -26,7 +26,7 @@ class MemoryDesktop {
   readonly #world: World;
   #organisations = [data.ORGANISATION];
   #preferences: Preferences;
-  #settings: Settings = { http_port: 7080, ports: { bastion: 20022, "ledger-db": 25432 }, fixed: ["ledger-db"] };
+  #settings: Settings = { http_port: 7080, ports: { "ledger-db": 25432 }, fixed: ["ledger-db"] };
   #listener: ((event: DesktopEvent) => void) | undefined;
   /** The steps of the sign-in or doctor still to come. */
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
@@ -119,12 +119,11 @@ class MemoryDesktop {
     const login = this.#world.login;
     if (!login) return;
     const tell = (event: LoginEvent) => this.#tell({ kind: "login", organisation, event });
-    // In the agent's order: the key comes first, then the provider is looked for, then the browser is opened.
     if (login !== "keyring_locked") tell({ step: "key_ready", storage: "keyring" });
-    if (login === "keyring_locked" || login === "failed") return tell({ step: "failed", problem: FAILED[login] });
-    tell({ step: "authorize", url: "https://login.northwind.example/authorize" });
-    if (login === "signed_in") tell({ step: "signed_in" });
-    if (login === "cancelled") tell({ step: "failed", problem: FAILED[login] });
+    if (login === "authorize" || login === "signed_in") tell({ step: "authorize", url: "https://login.northwind.example/authorize" });
+    if (login === "authorize") return;
+    if (login === "signed_in") return tell({ step: "signed_in" });
+    tell({ step: "failed", problem: FAILED[login] });
   }
 
   #status(status: Status, organisation = "default"): Status {

@@ -56,6 +56,6 @@ it("warns from ten minutes before the end, and not of a session that renews itse
 
 it("stays with the apps while a renewal runs or fails in the background", () => {
   const agent = { ...EMPTY_AGENT, status: data.online(NOW) };
-  const login = { renew: true, step: "failed", done: new Set<never>(), problem: data.denial(1) } as const;
+  const login = { renew: true, step: "failed", reached: "browser", problem: data.denial(1) } as const;
   expect(condition({ ...agent, login }, NOW)).toBe("online");
 });

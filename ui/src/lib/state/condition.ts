@@ -40,7 +40,7 @@ export function condition(agent: AgentModel | undefined, now: Timestamp): Condit
   const login = agent.login;
   if (login && !login.renew && login.step !== "online") {
     if (login.step === "failed" && login.problem) return failed(login.problem);
-    return login.done.has("signed_in") ? "enrolling" : "signing_in";
+    return ["signed_in", "enrolled"].includes(login.step) ? "enrolling" : "signing_in";
   }
 
   switch (status.state) {

@@ -64,12 +64,17 @@ describe("search", () => {
 
 describe("a sign-in's steps", () => {
   it("marks as done only what was told", () => {
-    const steps = loginSteps({ renew: false, step: "browser", done: new Set(["key"] as const) }, undefined);
-    expect(steps.map((each) => `${each.id} ${each.state}`)).toEqual(["key done", "authorize now", "certificate waiting", "connected waiting"]);
+    const steps = loginSteps({ renew: false, step: "signed_in", reached: "signed_in", storage: "tpm" }, undefined);
+    expect(steps.map((each) => each.state)).toEqual(["done", "done", "now", "waiting"]);
+  });
+
+  it("tells of no sign-in that was not done, though the key is there", () => {
+    const steps = loginSteps({ renew: false, step: "failed", reached: "starting", storage: "tpm" }, undefined);
+    expect(steps.map((each) => each.state)).toEqual(["failed", "done", "waiting", "waiting"]);
   });
 
   it("marks the step that failed", () => {
-    const steps = loginSteps({ renew: false, step: "failed", done: new Set(["key", "signed_in"] as const) }, undefined);
+    const steps = loginSteps({ renew: false, step: "failed", reached: "signed_in" }, undefined);
     expect(steps.map((each) => each.state)).toEqual(["done", "done", "failed", "waiting"]);
   });
 });
@@ -101,7 +106,7 @@ it.each([
   ["80", undefined],
   ["-1", undefined],
   ["1e4", undefined],
-  ["", undefined],
+  ["", 0],
 ])("the port %j is %s", (typed, expected) => expect(portOf(typed)).toBe(expected));
 
 describe("keys", () => {

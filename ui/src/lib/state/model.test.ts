@@ -79,12 +79,29 @@ describe("a sign-in", () => {
 
   it("reaches step after step, and remembers where the key is", () => {
     const model = agent(begun, step({ step: "key_ready", storage: "tpm" }), step({ step: "authorize", url: "https://x" }), step({ step: "signed_in" }));
-    expect(model.login).toEqual({ step: "signed_in", done: new Set(["key", "signed_in"]), storage: "tpm", renew: false });
+    expect(model.login).toMatchObject({ step: "signed_in", reached: "signed_in", storage: "tpm", renew: false });
+  });
+
+  it("is over once the agent comes through after all, and not before", () => {
+    const failed = step({ step: "failed", problem: data.denial(1) });
+    const status = (state: "connecting" | "signed_out"): Action => ({
+      kind: "agent",
+      organisation: "default",
+      event: { event: "status", status: { ...data.signedOut(), state } },
+    });
+    expect(agent(begun, failed, status("signed_out")).login?.step).toBe("failed");
+    expect(agent(begun, failed, status("connecting")).login).toBeUndefined();
+  });
+
+  it("ends with its agent", () => {
+    const gone: Action = { kind: "agent_gone", organisation: "default", problem: data.denial(1) };
+    expect(agent(begun, step({ step: "authorize", url: "https://x" }), gone).login).toBeUndefined();
+    expect(agent(begun, step({ step: "failed", problem: data.denial(1) }), gone).login?.step).toBe("failed");
   });
 
   it("remembers how far it came when it fails", () => {
     const model = agent(begun, step({ step: "signed_in" }), step({ step: "failed", problem: data.denial(1) }));
-    expect(model.login).toMatchObject({ step: "failed", done: new Set(["signed_in"]) });
+    expect(model.login).toMatchObject({ step: "failed", reached: "signed_in" });
     expect(model.login?.problem?.code).toBe("policy_denied");
   });
 

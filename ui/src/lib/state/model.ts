@@ -51,14 +51,13 @@ export interface Held {
   until: Timestamp;
 }
 
-export type LoginFact = "key" | "signed_in" | "enrolled" | "online";
-
 /** A sign-in that this window began. */
 export interface Login {
   renew: boolean;
   step: "starting" | "browser" | "signed_in" | "enrolled" | "online" | "failed";
-  /** What the agent told is done, in whatever order: a failed sign-in stopped at the rest. */
-  done: ReadonlySet<LoginFact>;
+  /** The furthest step that went well: where a failed sign-in stopped. */
+  reached: "starting" | "browser" | "signed_in" | "enrolled" | "online";
+  /** Where the device key is, once there is one: before the browser is opened. */
   storage?: string;
   code?: { user_code: string; verification_uri: string };
   problem?: Problem;
@@ -121,7 +120,7 @@ function reduceAgent(agent: AgentModel, action: AgentAction): AgentModel {
       // Nothing it said holds any more. What was found and what is being tried stays to be read.
       return { ...EMPTY_AGENT, ...kept(agent), gone: action.problem };
     case "login_begun":
-      return { ...without(agent, "signedOut"), login: begun(action.renew) };
+      return { ...without(agent, "signedOut"), login: { renew: action.renew, step: "starting", reached: "starting" } };
     case "login":
       return { ...agent, login: step(agent.login, action.event) };
     case "login_failed":
@@ -142,7 +141,7 @@ function reduceAgent(agent: AgentModel, action: AgentAction): AgentModel {
 function heard(agent: AgentModel, event: LocalEvent): AgentModel {
   switch (event.event) {
     case "status": {
-      const now = { ...without(agent, "gone"), status: event.status };
+      const now = { ...without(over(agent, event.status) ? without(agent, "login") : agent, "gone"), status: event.status };
       return event.status.state === "signed_out" ? { ...now, traffic: {}, held: {} } : now;
     }
     case "apps":
@@ -161,28 +160,22 @@ function heard(agent: AgentModel, event: LocalEvent): AgentModel {
   }
 }
 
-function begun(renew: boolean): Login {
-  return { renew, step: "starting", done: new Set() };
-}
-
 /** The login after one more step. A step of a sign-in that was begun elsewhere counts too. */
 function step(login: Login | undefined, event: LoginEvent): Login {
-  const before: Login = login ?? begun(false);
-  const did = (fact: LoginFact): Pick<Login, "done"> => ({ done: new Set([...before.done, fact]) });
+  const before: Login = login ?? { renew: false, step: "starting", reached: "starting" };
   switch (event.step) {
     case "authorize":
-      return { ...before, step: "browser" };
+      return { ...before, step: "browser", reached: "browser" };
     case "device_code": {
       const code = { user_code: event.user_code, verification_uri: event.verification_uri };
-      return { ...before, step: "browser", code };
+      return { ...before, step: "browser", reached: "browser", code };
     }
     case "key_ready":
-      // The agent makes the key first of all: nobody is signed in for it.
-      return { ...before, ...did("key"), storage: event.storage };
+      return { ...before, storage: event.storage };
     case "signed_in":
     case "enrolled":
     case "online":
-      return { ...before, ...did(event.step), step: event.step };
+      return { ...before, step: event.step, reached: event.step };
     case "failed":
       return { ...before, step: "failed", problem: event.problem };
   }
@@ -208,7 +201,15 @@ function only(agents: Model["agents"], organisations: readonly Organisation[]): 
 }
 
 function kept(agent: AgentModel): Partial<AgentModel> {
-  return { findings: agent.findings, ...(agent.login && { login: agent.login }) };
+  // What was under way ended with the agent; why a sign-in failed stays to be read.
+  const failed = agent.login?.step === "failed";
+  return { findings: agent.findings, ...(agent.login && failed && { login: agent.login }) };
+}
+
+/** Has the agent come through although a sign-in of this window failed or was given up? It goes on trying, and others sign in too. */
+function over(agent: AgentModel, status: Status): boolean {
+  const { login } = agent;
+  return login !== undefined && !login.renew && login.step === "failed" && ["online", "connecting", "offline"].includes(status.state);
 }
 
 function released(held: AgentModel["held"], app: AppName): AgentModel["held"] {
