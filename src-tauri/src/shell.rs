@@ -8,15 +8,19 @@ use crate::organisations::{OrganisationId, Places, make};
 use crate::preferences::PreferencesFile;
 use crate::program::{self, Act};
 use postern_client::{Client, place};
-use postern_protocol::local::{Finding, LoginEvent, LoginMethod, LoginRequest, State};
+use postern_protocol::local::{Finding, LocalEvent, LoginEvent, LoginMethod, LoginRequest, State};
 use postern_protocol::{AppName, Code, Problem};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tauri::AppHandle;
 use tauri::async_runtime::JoinHandle;
 use tauri_plugin_opener::OpenerExt as _;
 use url::Url;
+
+/// An agent that was just started has found its relay by then, or cannot.
+const CONNECTING: Duration = Duration::from_secs(20);
 
 /// The shell. One for the program.
 pub(crate) struct Shell {
@@ -122,6 +126,8 @@ impl Shell {
         // Only its agent can end the session and wipe the keyring.
         if self.client(id)?.status().await.is_err_and(|problem| problem.code == Code::AgentNotRunning) {
             self.perform(Act::Start, id).await?;
+            // An end that the relay is told of, if it can be.
+            let _ = tokio::time::timeout(CONNECTING, online(&self.client(id)?)).await;
         }
         self.client(id)?.logout().await?;
         // There may be no service, and with it the agent ended.
@@ -242,4 +248,17 @@ impl Shell {
         // Each entry is replaced whole: a panic in between leaves nothing half done.
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits until the agent is connected; not where it was never signed in.
+async fn online(client: &Client) -> Result<(), Problem> {
+    let mut events = client.events().await?;
+    while let Some(event) = events.next().await? {
+        if let LocalEvent::Status { status } = event
+            && (status.state == State::Online || status.relay.is_none())
+        {
+            break;
+        }
+    }
+    Ok(())
 }

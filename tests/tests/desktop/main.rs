@@ -14,4 +14,5 @@ mod attacks;
 mod day;
 mod manners;
 mod office;
+mod organisations;
 mod tray;

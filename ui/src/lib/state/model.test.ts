@@ -97,6 +97,8 @@ describe("a sign-in", () => {
     const gone: Action = { kind: "agent_gone", organisation: "default", problem: data.denial(1) };
     expect(agent(begun, step({ step: "authorize", url: "https://x" }), gone).login).toBeUndefined();
     expect(agent(begun, step({ step: "failed", problem: data.denial(1) }), gone).login?.step).toBe("failed");
+    const late: Action = { kind: "login_failed", organisation: "default", problem: data.denial(1) };
+    expect(agent(begun, gone, late).login).toBeUndefined();
   });
 
   it("remembers how far it came when it fails", () => {

@@ -124,7 +124,8 @@ function reduceAgent(agent: AgentModel, action: AgentAction): AgentModel {
     case "login":
       return { ...agent, login: step(agent.login, action.event) };
     case "login_failed":
-      return { ...agent, login: step(agent.login, { step: "failed", problem: action.problem }) };
+      // Its agent may have ended meanwhile, and the sign-in with it.
+      return agent.login ? { ...agent, login: step(agent.login, { step: "failed", problem: action.problem }) } : agent;
     case "login_dismissed":
       return without(agent, "login");
     case "finding":
