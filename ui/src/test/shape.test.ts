@@ -51,3 +51,8 @@ it("uses the project's words", () => {
 it("has no `any`", () => {
   expect(having([...of(".ts"), ...of(".svelte")].filter(([name]) => !name.endsWith("shape.test.ts")), /(: any\b|as any\b|<any>|@ts-ignore|@ts-expect-error)/)).toEqual([]);
 });
+
+it("moves nothing without an end", () => {
+  expect(having(of(".css"), /animation: turn/)).toHaveLength(1);
+  expect(having([...of(".css"), ...of(".svelte")], /\binfinite\b/)).toEqual([]);
+});
