@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 const LOG: &str = "agent.log";
@@ -27,6 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The directory's lock is free when the agent has ended, whoever waits for its process.
 const STOP_POLL: Duration = Duration::from_millis(50);
+/// Files are stamped by a coarser clock.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 /// A service that has not answered by then is looked at: it may have ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How much of a failed agent's log is shown.
@@ -76,7 +78,13 @@ async fn launch(state_dir: &Path, config: Option<&Path>) -> Result<(), Problem> 
 
 /// Has the service manager start the agent, and waits until it answers.
 pub(super) async fn start_service(service: &Service, state_dir: &Path) -> Result<(), Problem> {
-    service.start().await?;
+    let before = SystemTime::now();
+    if let Err(problem) = service.start().await {
+        // One that ends at once may be a failure of the manager's: why it ended is in its own words.
+        let log = state_dir.join(LOG);
+        let spoke = log.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at + CLOCK_STEP >= before);
+        return Err(if spoke { Problem::new(Code::AgentNotRunning).detail(last_words(&log)) } else { problem });
+    }
     let client = client(state_dir)?;
     let begun = Instant::now();
     let mut looked = begun;
