@@ -43,7 +43,10 @@ const STATES = [
 type State = Visit & { name: string; press?: string; until?: string };
 const OTHERS: State[] = [
   { name: "diagnostics-done", scenario: "online", view: "diagnostics", press: "Run the checks", until: "1 thing to look at" },
-  { name: "diagnostics-running", scenario: "online", view: "diagnostics", press: "Run the checks" },
+  { name: "diagnostics-running", scenario: "doctor_running", view: "diagnostics", press: "Run the checks", until: "Checking (6/9)" },
+  { name: "diagnostics-fine", scenario: "doctor_fine", view: "diagnostics", press: "Run the checks", until: "All is well." },
+  { name: "diagnostics-troubled", scenario: "doctor_troubled", view: "diagnostics", press: "Run the checks", until: "4 things to look at" },
+  { name: "rtl-diagnostics", scenario: "doctor_troubled", view: "diagnostics", language: "ar", press: "بدء الفحص", until: "4 أمور" },
   { name: "sign-out", scenario: "online", view: "session", press: "Sign out", until: "Sign out of" },
   ...["session", "device", "activity", "diagnostics", "settings"].map((view) => ({ name: view, scenario: "online", view })),
   ...["home", "session", "device", "activity", "settings"].map((view) => ({

@@ -1,5 +1,4 @@
-// Walks through the window as a person takes them: by keyboard alone, through things that happen by themselves, and with
-// 500 apps against the clock.
+// Walks through the window as a person takes them: by keyboard alone, and through things that happen by themselves.
 
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -18,7 +17,9 @@ it("takes the keyboard alone from first run to an open app, a denial's id, and o
   await page.getByText("Finish signing in, in your browser").waitFor();
   await page.getByRole("heading", { level: 1, name: "Connected" }).waitFor();
 
-  await page.keyboard.press("/");
+  await page.keyboard.press("Control+3");
+  await page.getByRole("heading", { level: 1, name: "Device" }).waitFor();
+  await page.keyboard.press("Control+k");
   await page.keyboard.type("wiki");
   await tabTo(page, /^Open wiki$/);
   await page.keyboard.press("Enter");
@@ -109,28 +110,6 @@ it("A17: lets hostile text be nothing but text", async () => {
   }
 });
 
-it("draws no more than one can look at, however much there is, and tells how long that takes", async () => {
-  const { page, close } = await visit(browser, { scenario: "many_apps" });
-  const search = page.getByRole("searchbox", { name: "Search apps" });
-  await search.focus();
-  const times: Record<string, number> = {
-    search: await painted(page, () => page.keyboard.press("s")),
-    narrow: await painted(page, () => page.keyboard.type("-1", { delay: 0 })),
-    clear: await painted(page, () => page.keyboard.press("Escape")),
-    favourite: await painted(page, () => page.getByRole("button", { name: /^Add .*service-003/ }).click()),
-    more: await painted(page, () => page.getByRole("button", { name: /^Show/ }).click()),
-    activity: await painted(page, () => page.keyboard.press("Control+4")),
-    home: await painted(page, () => page.keyboard.press("Control+1")),
-  };
-  console.info("ms from input to painted frame:", JSON.stringify(times));
-  // Times are told and not judged: machines are noisy. What they depend on is judged.
-  expect(await page.getByRole("article").count()).toBeLessThanOrEqual(50);
-  await page.keyboard.press("Control+4");
-  await page.getByRole("heading", { level: 1, name: "Activity" }).waitFor();
-  expect(await page.locator("main li").count()).toBeLessThanOrEqual(100);
-  await close();
-});
-
 it("costs nothing while idle: nothing is animated and no timer runs faster than once a minute", async () => {
   const { page, close } = await visit(browser, { scenario: "online" });
   expect(await page.evaluate(() => document.getAnimations().length)).toBe(0);
@@ -184,21 +163,4 @@ function denied(): DesktopEvent[] {
     { kind: "agent", organisation: "default", event: { event: "denied", app: "vault", decision, problem, at, kind: "request" } },
     { kind: "agent", organisation: "default", event: { event: "activity", entries: [entry] } },
   ];
-}
-
-/** Milliseconds from the input reaching the page until a frame that shows its effect was painted. */
-async function painted(page: Page, act: () => Promise<void>): Promise<number> {
-  await page.evaluate(() => {
-    const store = window as unknown as { took?: Promise<number> };
-    store.took = new Promise((resolve) => {
-      const begin = (event: Event) => {
-        for (const kind of ["keydown", "pointerup"]) window.removeEventListener(kind, begin, true);
-        // Two frames: the first is drawn after the effect, the second begins when the first was painted.
-        requestAnimationFrame(() => requestAnimationFrame(() => resolve(Math.round(performance.now() - event.timeStamp))));
-      };
-      for (const kind of ["keydown", "pointerup"]) window.addEventListener(kind, begin, true);
-    });
-  });
-  await act();
-  return page.evaluate(() => (window as unknown as { took: Promise<number> }).took);
 }

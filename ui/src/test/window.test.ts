@@ -105,11 +105,38 @@ describe("apps", () => {
     expect(screen.getByText("Nothing found")).toBeTruthy();
   });
 
-  it("are drawn by portions when they are many", async () => {
+  it("are drawn by portions when they are many, what fills a window first", async () => {
     await open("many_apps");
-    expect(screen.getAllByRole("article").length).toBeLessThan(60);
+    const drawn = () => screen.getAllByRole("article").length;
+    expect(drawn()).toBe(12);
+    await waitFor(() => expect(drawn()).toBe(24), { timeout: 5000 });
     await user.click(screen.getByRole("button", { name: /^Show .* more/ }));
-    expect(screen.getAllByRole("article").length).toBeGreaterThan(40);
+    await waitFor(() => expect(drawn()).toBe(48), { timeout: 5000 });
+    await user.type(screen.getByRole("searchbox"), "s");
+    expect(drawn()).toBe(12);
+  });
+
+  it("are found by Ctrl+K and by / from any view, also while something is typed or has the focus", async () => {
+    await open("online", { view: "activity" });
+    await user.keyboard("{Control>}k{/Control}");
+    await waitFor(() => expect(document.activeElement).toBe(screen.getByRole("searchbox", { name: "Search apps" })));
+    await user.keyboard("wiki{Control>}k{/Control}metr");
+    expect(screen.getAllByRole("article").map((card) => card.getAttribute("aria-label"))).toEqual(["metrics"]);
+    await user.keyboard("{Control>}6{/Control}");
+    await waitFor(() => expect(heading()).toBe("Settings"));
+    await user.keyboard("/");
+    await waitFor(() => expect(document.activeElement).toBe(screen.getByRole("searchbox", { name: "Search apps" })));
+  });
+
+  it("leave / to Activity's own search there, and the keyboard to a dialog", async () => {
+    const { app } = await open("online", { view: "activity" });
+    await user.keyboard("/");
+    expect(document.activeElement).toBe(await screen.findByRole("searchbox", { name: "Search activity" }));
+    app.show("session");
+    await user.click(await screen.findByRole("button", { name: "Sign out" }));
+    await screen.findByRole("alertdialog");
+    await user.keyboard("{Control>}k{/Control}");
+    expect(app.view).toBe("session");
   });
 
   it("cannot be opened while the relay is out of reach, and say what is", async () => {
@@ -201,6 +228,13 @@ describe("settings", () => {
     expect(setAgentSettings.mock.calls[0]?.[1]).toMatchObject({ http_port: 8088, ports: {} });
   });
 
+  it("tell the keys that work everywhere", async () => {
+    await open("online", { view: "settings" });
+    const help = within(screen.getByRole("region", { name: "Keyboard" }));
+    expect(seen(help.getByText("Search apps").closest("div"))).toBe("Search apps Ctrl K or /");
+    expect(seen(help.getByText("Settings").closest("div"))).toBe("Settings Ctrl 6");
+  });
+
   it("go back to what counts when the shell refuses", async () => {
     const setPreferences = () => Promise.reject(problem("internal", "No"));
     const { app } = await open("online", { view: "settings" }, { setPreferences });
@@ -238,7 +272,7 @@ it("restarts an agent of another version", async () => {
 it("offers to try again where no keyring was found", async () => {
   const login = vi.fn(async () => undefined);
   await open("keyring_unavailable", {}, { login });
-  await user.click(screen.getByRole("button", { name: /^Sign in to/ }));
+  await user.click(screen.getByRole("button", { name: "Try again" }));
   expect(login).toHaveBeenCalledWith("default", { renew: false, allow_memory_only: false });
 });
 

@@ -6,7 +6,7 @@ import type { Desktop, DesktopEvent, LanguageChoice, Preferences, Theme, View } 
 import * as data from "./memory/fixtures";
 import { isScenario, SCENARIOS, type World } from "./memory/scenarios";
 import { problem } from "./problem";
-import type { LocalEvent, LoginEvent, Problem, Settings, Status } from "./protocol";
+import type { Finding, LocalEvent, LoginEvent, Problem, Settings, Status } from "./protocol";
 
 /** How long the steps of a sign-in and the checks of the doctor take here. */
 const STEP_MS = 350;
@@ -192,12 +192,14 @@ class MemoryDesktop {
     return this.#status({ version, state: "signed_out", ...(relay && { relay }), ...(organisation && { organisation }) });
   }
 
-  async #doctor(organisation: string): Promise<typeof data.FINDINGS> {
-    for (const finding of data.FINDINGS) {
+  async #doctor(organisation: string): Promise<Finding[]> {
+    const { findings, halts = Infinity } = this.#world.doctor ?? { findings: data.FINDINGS };
+    for (const finding of findings.slice(0, halts)) {
       await new Promise<void>((resolve) => this.#after(STEP_MS / 3, resolve));
       this.#tell({ kind: "finding", organisation, finding });
     }
-    return data.FINDINGS;
+    if (halts < findings.length) await new Promise(() => undefined);
+    return [...findings];
   }
 
   #after(ms: number, then: () => void): void {

@@ -9,7 +9,7 @@ import { type Condition, condition } from "./condition";
 import { EMPTY, EMPTY_AGENT, reduce } from "./model";
 
 const NOW = Date.now();
-const EXPECTED: Record<Exclude<Scenario, "hostile" | "held" | "long_names" | "many_apps" | "no_apps">, Condition> = {
+const EXPECTED: Record<Exclude<Scenario, "hostile" | "held" | "long_names" | "many_apps" | "no_apps" | `doctor_${string}`>, Condition> = {
   first_run: "first_run",
   online: "online",
   no_agent: "no_agent",

@@ -10,7 +10,15 @@ export function viewOfKey(event: KeyboardEvent): View | undefined {
   return VIEWS[Number.parseInt(event.key, 10) - 1];
 }
 
-/** `/` goes to the search, unless it is being typed somewhere. */
+/** The search of apps, wherever it is drawn. */
+export const SEARCH_ID = "app-search";
+
+/** Ctrl+K (Command on a Mac) goes to the search of apps from anywhere. */
+export function isFindKey(event: KeyboardEvent): boolean {
+  return (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k";
+}
+
+/** `/` goes to the search of the view, unless it is being typed somewhere. */
 export function isSearchKey(event: KeyboardEvent): boolean {
   const target = event.target;
   const typing = target instanceof HTMLElement && (target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName));

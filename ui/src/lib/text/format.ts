@@ -10,6 +10,7 @@ export class Formats {
   readonly #language: string;
   readonly #time: Intl.DateTimeFormat;
   readonly #dayTime: Intl.DateTimeFormat;
+  readonly #yearDayTime: Intl.DateTimeFormat;
   readonly #exact: Intl.DateTimeFormat;
   readonly #relative: Intl.RelativeTimeFormat;
   readonly #number: Intl.NumberFormat;
@@ -19,7 +20,8 @@ export class Formats {
     const zone = timeZone === undefined ? {} : { timeZone };
     this.#language = language;
     this.#time = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit", ...zone });
-    this.#dayTime = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short", ...zone });
+    this.#dayTime = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit", ...zone });
+    this.#yearDayTime = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short", ...zone });
     this.#exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium", ...zone });
     this.#relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
     this.#number = new Intl.NumberFormat(language);
@@ -29,9 +31,11 @@ export class Formats {
     return this.#number.format(value);
   }
 
-  /** The time alone where it is within the next or last 12 hours, else with its day. */
+  /** The time alone where it is within the next or last 12 hours, else with its day; the year where that could be doubted. */
   when(at: Timestamp, now: Timestamp): string {
-    return Math.abs(at - now) < 12 * HOUR ? this.#time.format(at) : this.#dayTime.format(at);
+    const far = Math.abs(at - now);
+    if (far < 12 * HOUR) return this.#time.format(at);
+    return (far < 180 * DAY ? this.#dayTime : this.#yearDayTime).format(at);
   }
 
   /** To the second, for the record. */

@@ -188,6 +188,33 @@ export const FINDINGS: Finding[] = [
   { check: "listeners", result: "ok", summary: "All 12 local addresses work", took_ms: 3 },
 ];
 
+/** One finding of each severity: away from the relay, with a clock that is somewhat off. */
+export const TROUBLED: Finding[] = [
+  { check: "agent", result: "ok", summary: "The agent runs, version 0.4.0", took_ms: 1 },
+  { check: "keyring", result: "ok", summary: "Secret Service answers and keeps secrets", took_ms: 12 },
+  { check: "captive_portal", result: "ok", summary: "Nothing stands between this device and the relay", took_ms: 64 },
+  {
+    check: "relay_tcp",
+    result: "failed",
+    summary: "relay.northwind.example:443 does not answer over TCP",
+    fix: "Check the address and the network; a firewall may stand in the way.",
+    code: "relay_unreachable",
+    took_ms: 5002,
+  },
+  { check: "relay_quic", result: "failed", summary: "No answer over QUIC within 3 s", fix: "Check the address and the network.", code: "relay_unreachable", took_ms: 3004 },
+  { check: "clock", result: "warning", summary: "The clock is 42 s from the relay's", fix: "Set date and time, best automatically.", code: "clock_wrong", took_ms: 0 },
+  { check: "certificate", result: "ok", summary: "The certificate is valid for 17 h", took_ms: 0 },
+  { check: "session", result: "skipped", summary: "Can only be checked with the relay in reach", took_ms: 0 },
+  {
+    check: "listeners",
+    result: "warning",
+    summary: "11 of 12 local addresses work; 127.0.0.1:20022 is taken by another program",
+    fix: "End the other program, or choose another port in Settings.",
+    code: "port_in_use",
+    took_ms: 3,
+  },
+];
+
 export function logs(now: Timestamp): LogLine[] {
   const texts: [string, string][] = [
     ["info", "agent started, version 0.4.0"],

@@ -1,7 +1,7 @@
 // The states that the agent in memory can start in: `?scenario=NAME`.
 
 import { problem } from "../problem";
-import type { ActivityEntry, AppTraffic, LocalApp, Problem, Status, Timestamp } from "../protocol";
+import type { ActivityEntry, AppTraffic, Finding, LocalApp, Problem, Status, Timestamp } from "../protocol";
 import * as data from "./fixtures";
 
 export interface World {
@@ -11,6 +11,8 @@ export interface World {
   traffic: AppTraffic[];
   activity: ActivityEntry[];
   held?: { app: string; problem: Problem; until: Timestamp };
+  /** What doctor finds; `halts`: after so many, never to end. */
+  doctor?: { findings: readonly Finding[]; halts?: number };
   /** A sign-in in the foreground: the last step that it made. */
   login?: "authorize" | "signed_in" | "cancelled" | "keyring_locked" | "failed";
 }
@@ -100,6 +102,9 @@ export const SCENARIOS = {
   many_apps: (now) => ({ ...working(now), apps: data.manyApps(500), activity: data.activity(now, 500) }),
   long_names: longNames,
   hostile,
+  doctor_fine: (now) => ({ ...working(now), doctor: { findings: data.FINDINGS.filter(({ result }) => result === "ok") } }),
+  doctor_troubled: (now) => ({ ...changed(now, { state: "offline", problem: unreachable() }), doctor: { findings: data.TROUBLED } }),
+  doctor_running: (now) => ({ ...working(now), doctor: { findings: data.TROUBLED, halts: 6 } }),
   held: (now) => ({
     ...working(now),
     held: {
