@@ -62,6 +62,13 @@ describe("first run", () => {
   });
 });
 
+it("offers a sign-in where the access was withdrawn: it may have been given back", async () => {
+  const login = vi.fn(async () => undefined);
+  await open("revoked", {}, { login });
+  await user.click(screen.getByRole("button", { name: /^Sign in to/ }));
+  expect(login).toHaveBeenCalledWith("default", { renew: false, allow_memory_only: false });
+});
+
 describe("apps", () => {
   it("open, and say so to the shell by name only", async () => {
     const openApp = vi.fn(async () => undefined);

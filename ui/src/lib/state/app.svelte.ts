@@ -3,11 +3,12 @@
 import { createContext } from "svelte";
 import type { Desktop, DesktopEvent, LoginWish, OrganisationId, Preferences, View } from "$lib/agent/desktop";
 import { asProblem } from "$lib/agent/problem";
-import type { AppName, Problem } from "$lib/agent/protocol";
+import type { AppName, Finding, Problem } from "$lib/agent/protocol";
 import { clean } from "$lib/text/clean";
 import { type Translate, translator } from "$lib/text/catalogue";
 import { Formats } from "$lib/text/format";
 import { chooseLanguage, LANGUAGES } from "$lib/text/languages";
+import { type FindingText, findingText } from "$lib/text/finding";
 import { problemText, type ProblemText } from "$lib/text/problem";
 import { Clock } from "./clock.svelte";
 import { type Condition, condition } from "./condition";
@@ -91,6 +92,9 @@ export class App {
 
   problemText(problem: Problem): ProblemText {
     return problemText(problem, this.texts.codes);
+  }
+  findingText(finding: Finding): FindingText {
+    return findingText(finding, this.texts.findings, this.texts.codes);
   }
 
   // What can be asked for.

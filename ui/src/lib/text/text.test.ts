@@ -2,9 +2,11 @@
 
 import { describe, expect, it } from "vitest";
 import { problem } from "$lib/agent/problem";
+import type { Check, Code, Finding } from "$lib/agent/protocol";
 import { type Catalogue, type Key, type Message, places, translator } from "./catalogue";
 import { clamp, clean } from "./clean";
 import { Formats } from "./format";
+import { findingText } from "./finding";
 import { chooseLanguage, LANGUAGES } from "./languages";
 import { problemText } from "./problem";
 
@@ -41,6 +43,50 @@ describe.each(["de", "ar"] as const)("the catalogue %s", (language) => {
     expect(Object.keys(codes).sort()).toEqual(Object.keys(LANGUAGES.de.codes).sort());
     for (const code of Object.keys(LANGUAGES.en.codes)) if (code !== "callback_rejected" && code !== "host_refused") expect(codes).toHaveProperty(code);
   });
+});
+
+describe.each(["de", "ar"] as const)("findings in %s", (language) => {
+  const { codes, findings } = LANGUAGES[language];
+  const told = (finding: Partial<Finding>) => findingText({ check: "clock", result: "ok", summary: "English", took_ms: 0, ...finding }, findings, codes);
+  const checks = Object.keys(findings?.ok ?? {}) as Check[];
+
+  it("are told by check and result, each in its own words, and keep the agent's", () => {
+    expect(checks).toHaveLength(9);
+    for (const check of checks) {
+      for (const result of ["ok", "skipped"] as const) {
+        const text = told({ check, result });
+        expect(text.summary).not.toBe("English");
+        expect(text).toEqual({ summary: findings?.[result][check], words: "English" });
+      }
+    }
+    expect(new Set(Object.values(findings?.ok ?? {})).size).toBe(9);
+  });
+
+  it("are told by their code where something is wrong", () => {
+    for (const code of Object.keys(codes) as Code[]) {
+      expect(told({ result: "failed", code })).toEqual({ summary: codes[code]?.title, fix: codes[code]?.fix, words: "English" });
+    }
+    expect(told({ result: "failed", code: "csr_invalid", fix: "Fix" })).toEqual({ summary: "English", fix: "Fix" });
+  });
+
+  it("say what the code alone would say wrongly", () => {
+    const late = told({ check: "certificate", result: "warning", code: "certificate_expired" });
+    expect(late.fix).toBe(findings?.special.certificate_late.fix);
+    expect(told({ check: "certificate", result: "failed", code: "certificate_expired" }).fix).toBe(codes.certificate_expired?.fix);
+    expect(told({ check: "session", result: "warning", code: "token_expired" }).summary).toBe(findings?.special.session_ending.title);
+    expect(told({ check: "captive_portal", result: "warning", code: "captive_portal" }).summary).toBe(findings?.special.portal_perhaps.title);
+    expect(told({ check: "relay_quic", result: "failed", code: "relay_unreachable" }).summary).toBe(findings?.special.quic_silent.title);
+    expect(told({ check: "relay_tcp", result: "failed", code: "relay_unreachable" }).summary).toBe(codes.relay_unreachable?.title);
+  });
+});
+
+it("findings in English are the agent's, with advice for this window", () => {
+  const told = (finding: Partial<Finding>) =>
+    findingText({ check: "session", result: "warning", summary: "English", took_ms: 0, ...finding }, LANGUAGES.en.findings, LANGUAGES.en.codes);
+  expect(told({ code: "not_signed_in", fix: "Run: postern login" })).toEqual({ summary: "English", fix: "Sign in on Home." });
+  const ending = "Sign in again before it does; nothing is dropped: postern login";
+  expect(told({ code: "token_expired", fix: ending }).fix).toBe("Sign in again before it does; nothing is dropped.");
+  expect(told({ result: "ok" })).toEqual({ summary: "English" });
 });
 
 it("has no text that nothing shows", () => {
