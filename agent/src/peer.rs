@@ -18,15 +18,24 @@ use postern_client::user::User;
 use postern_protocol::{Code, Problem};
 use tokio::net::TcpStream;
 
-/// Refuses a loopback connection whose other end is not held by this user.
+/// Refuses a loopback connection whose other end is not held by this user, and logs it.
 pub(crate) fn check(user: &User, stream: &TcpStream) -> Result<(), Problem> {
-    let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-    let (peer, local) = ends.map_err(|error| refused(error.to_string()))?;
-    match owner(peer, local) {
-        Ok(owner) if owner == *user => Ok(()),
-        Ok(owner) => Err(refused(format!("{peer} belongs to user {owner}, the agent to user {user}"))),
-        Err(unknown) => Err(refused(format!("{peer}: {unknown}"))),
-    }
+    let detail = match stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?))) {
+        Err(error) => error.to_string(),
+        Ok((peer, local)) => match owner(peer, local) {
+            Ok(owner) if owner == *user => return Ok(()),
+            Ok(owner) => format!("{peer} belongs to user {owner}, the agent to user {user}"),
+            // Hung up before anything was read, as who only looks whether somebody listens: no attack, and no warning.
+            #[cfg(any(target_os = "linux", windows))]
+            Err(unknown @ OwnerUnknown::Gone) => {
+                tracing::debug!(%peer, "{unknown}");
+                return Err(refused(format!("{peer}: {unknown}")));
+            }
+            Err(unknown) => format!("{peer}: {unknown}"),
+        },
+    };
+    tracing::warn!(detail, "refused another user's connection");
+    Err(refused(detail))
 }
 
 fn refused(detail: String) -> Problem {

@@ -99,6 +99,9 @@ async fn what_to_try(scene: &Scene) -> Result<(), Failure> {
     }
     head("Try, in another terminal:");
     say(&text);
+    if scene.bin.join("postern-desktop").is_file() {
+        say(&format!("  Open the desktop again, where its window was closed:\n    {}\n", desktop(scene)));
+    }
     Ok(())
 }
 
@@ -106,6 +109,12 @@ fn login(scene: &Scene) -> String {
     let (postern, state, ca) = (quoted(&scene.bin.join("postern")), quoted(&scene.state), quoted(&scene.authority));
     let memory = if scene.keyring { "" } else { " --memory-only" };
     format!("{postern} login {} --no-browser --ca {ca} --state-dir {state}{memory}", scene.address)
+}
+
+fn desktop(scene: &Scene) -> String {
+    let settings = scene.desktop_settings().into_iter();
+    let settings: String = settings.map(|(name, value)| format!("{name}={} ", quoted(Path::new(&value)))).collect();
+    format!("env {settings}{}", quoted(&scene.bin.join("postern-desktop")))
 }
 
 /// As a shell reads it back.

@@ -6,6 +6,7 @@ use crate::identity::Verifier;
 use crate::keyring::Keyring;
 use crate::process::{Process, Ready, run};
 use crate::settings;
+use std::ffi::OsString;
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -147,8 +148,7 @@ impl Stage {
         }
         // The person's own environment has the display; settings and bus are the demo's, where theirs may run already.
         let mut command = Command::new(program);
-        command.env("POSTERN_STATE_DIR", &scene.state).env("XDG_CONFIG_HOME", &scene.home);
-        command.envs(scene.bus.as_ref().map(|bus| ("DBUS_SESSION_BUS_ADDRESS", bus)));
+        command.envs(scene.desktop_settings());
         self.desktop = Process::start("desktop", &mut command, scene.log("desktop")).ok();
         self.desktop.is_some()
     }
@@ -222,6 +222,15 @@ impl Scene {
         let mut command = command(&self.bin, "postern-relay", &self.home, &self.runtime);
         command.args(arguments).arg("--config").arg(&self.relay_toml);
         command
+    }
+
+    /// What the desktop is told by its environment: where the demo's agent is, and to keep everything with the demo.
+    pub(crate) fn desktop_settings(&self) -> Vec<(&'static str, OsString)> {
+        let home = || self.home.clone().into_os_string();
+        let mut settings = vec![("POSTERN_STATE_DIR", self.state.clone().into_os_string())];
+        settings.extend(["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"].map(|name| (name, home())));
+        settings.extend(self.bus.as_ref().map(|bus| ("DBUS_SESSION_BUS_ADDRESS", bus.into())));
+        settings
     }
 
     /// The log of a command started by hand.

@@ -201,19 +201,19 @@ codes! {
         "Something went wrong inside Postern"; "Try again; report the code and the time if it stays.";
 
     NotSignedIn 601 "not_signed_in" 407 User AfterSignIn None;
-        "Nobody is signed in"; "Run: postern login ADDRESS";
+        "Nobody is signed in"; "Sign in: open Postern, or run: postern login ADDRESS";
     SignInCancelled 602 "sign_in_cancelled" 401 User AfterSignIn None;
-        "The sign-in was cancelled or refused"; "Run postern login again.";
+        "The sign-in was cancelled or refused"; "Sign in again: in Postern, or by: postern login";
     SignInTimeout 603 "sign_in_timeout" 401 User AfterSignIn None;
-        "The sign-in was not finished in time"; "Run postern login again and finish within the time shown.";
+        "The sign-in was not finished in time"; "Sign in again, in Postern or by postern login, and finish within the time shown.";
     SignInFailed 604 "sign_in_failed" 401 Provider AfterSignIn None;
-        "The provider did not complete the sign-in"; "Run postern login again; if this stays, the administrator looks at the client at the provider.";
+        "The provider did not complete the sign-in"; "Sign in again, in Postern or by postern login; if this stays, the administrator looks at the client at the provider.";
     ProviderInvalid 605 "provider_invalid" 502 Provider No None;
         "The provider's metadata or answer is not acceptable"; "The administrator corrects the provider as the detail says.";
     ProviderNoS256 606 "provider_no_s256" 502 Provider No None;
         "The provider does not offer PKCE with S256"; "The administrator turns on PKCE (S256) at the provider.";
     CallbackRejected 607 "callback_rejected" 400 Caller No None;
-        "This is not the answer of the sign-in under way"; "Close this page and run postern login again.";
+        "This is not the answer of the sign-in under way"; "Close this page and sign in again: in Postern, or by postern login.";
     KeyringUnavailable 608 "keyring_unavailable" 503 Device No None;
         "No keyring is available to keep secrets in"; "Start a keyring (Secret Service, Keychain, Credential Manager), or agree to a session in memory: --memory-only.";
     KeyringLocked 609 "keyring_locked" 503 Device Later None;
@@ -221,7 +221,7 @@ codes! {
     RelayUnreachable 610 "relay_unreachable" 503 Network Later None;
         "The relay cannot be reached"; "Check the address and the network.";
     RelayUntrusted 611 "relay_untrusted" 502 Network No None;
-        "The relay's certificate is not trusted"; "Check the address; a relay with its own authority needs --ca FILE, from your administrator.";
+        "The relay's certificate is not trusted"; "Check the address. A relay with an authority of its own needs a file from your administrator, once: postern login ADDRESS --ca FILE";
     DiscoveryInvalid 612 "discovery_invalid" 502 Admin No None;
         "The address does not answer as a Postern relay does"; "Check the address with your administrator.";
     AgentNotRunning 613 "agent_not_running" 503 Device No None;

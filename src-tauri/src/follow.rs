@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Between the socket's appearance and the first answer.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -44,10 +45,10 @@ pub(crate) async fn follow(organisation: OrganisationId, state_dir: Arc<Path>, f
 
 /// A socket that has just appeared may not answer at once.
 async fn settle(organisation: &OrganisationId, state_dir: &Path, feed: &Feed) -> Problem {
-    let deadline = tokio::time::Instant::now() + SETTLING;
+    let deadline = Instant::now() + SETTLING;
     loop {
         let problem = listen(organisation, state_dir, feed).await;
-        if problem.code != Code::AgentNotRunning || tokio::time::Instant::now() >= deadline {
+        if problem.code != Code::AgentNotRunning || Instant::now() >= deadline {
             return problem;
         }
         tokio::time::sleep(SETTLING_PAUSE).await;
@@ -60,7 +61,9 @@ async fn listen(organisation: &OrganisationId, state_dir: &Path, feed: &Feed) ->
         // Whoever else could have put a socket there is not listened to.
         place::check(state_dir)?;
         let mut events = Client::new(state_dir).events().await?;
+        let mut pace = Pace::default();
         while let Some(event) = events.next().await? {
+            pace.keep().await;
             let event = Box::new(event);
             feed.publish(DesktopEvent::Agent { organisation: organisation.clone(), event });
         }
@@ -71,6 +74,29 @@ async fn listen(organisation: &OrganisationId, state_dir: &Path, feed: &Feed) ->
         // An agent that was killed breaks off in the middle of a line.
         Err(problem) if problem.code == Code::Internal => Problem::new(Code::AgentNotRunning).detail("it broke off"),
         Err(problem) => problem,
+    }
+}
+
+/// No more events in a second than a window can show; what comes faster waits at the agent.
+#[derive(Default)]
+struct Pace {
+    second: Option<Instant>,
+    events: u32,
+}
+
+impl Pace {
+    const MOST: u32 = 200;
+
+    async fn keep(&mut self) {
+        let begun = *self.second.get_or_insert_with(Instant::now);
+        let end = begun + Duration::from_secs(1);
+        self.events += 1;
+        if self.events > Self::MOST {
+            tokio::time::sleep_until(end).await;
+        }
+        if Instant::now() >= end {
+            *self = Self { second: None, events: 1 };
+        }
     }
 }
 
@@ -99,5 +125,24 @@ impl Appearances {
 
     async fn next(&mut self) -> bool {
         self.seen.recv().await.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_waits_and_a_few_events_do_not() {
+        let begun = Instant::now();
+        let mut pace = Pace::default();
+        for _ in 0..Pace::MOST {
+            pace.keep().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for _ in 0..10 * Pace::MOST {
+            pace.keep().await;
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 }

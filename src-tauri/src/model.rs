@@ -40,6 +40,14 @@ pub(crate) enum DesktopEvent {
         #[cfg_attr(test, ts(type = "LoginEvent"))]
         event: Box<LoginEvent>,
     },
+    /// The sign-in's page could not be shown in a browser.
+    NotOpened {
+        /// Where.
+        organisation: OrganisationId,
+        /// Why.
+        #[cfg_attr(test, ts(type = "Problem"))]
+        problem: Box<Problem>,
+    },
     /// A finding of the examination that runs.
     Finding {
         /// Where.

@@ -17,6 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// An app that keeps refusing is told of this often.
 const DENIAL_PAUSE: Duration = Duration::from_secs(60);
+/// Of so many apps within that time; what an app or a relay makes up has no end.
+const MOST_DENIALS: usize = 5;
 /// A connection that comes back within this is not worth a word.
 const OFFLINE_PATIENCE: Duration = Duration::from_secs(10);
 /// This long before its end, a session is said to end soon.
@@ -50,8 +52,8 @@ impl Memory {
         match event {
             LocalEvent::Status { status } => self.stands(status, now),
             LocalEvent::Denied { app, kind: DenialKind::Request | DenialKind::Stream | DenialKind::Cut, .. } => {
-                let told = self.denied.get(app).is_some_and(|at| now.since(*at) < DENIAL_PAUSE);
                 self.denied.retain(|_, at| now.since(*at) < DENIAL_PAUSE);
+                let told = self.denied.contains_key(app) || self.denied.len() >= MOST_DENIALS;
                 (!told).then(|| {
                     self.denied.insert(app.clone(), now);
                     Notice::Denied(app.clone())

@@ -42,7 +42,8 @@ impl PreferencesFile {
 
     /// Replaces them whole.
     pub(crate) fn write(&self, preferences: &Preferences) -> Result<(), Problem> {
-        if preferences.favourites.values().map(Vec::len).sum::<usize>() > MOST_FAVOURITES {
+        // An organisation without any counts too: what is written must be read again.
+        if preferences.favourites.values().map(|apps| apps.len().max(1)).sum::<usize>() > MOST_FAVOURITES {
             return Err(Problem::new(Code::RequestInvalid).detail(format!("{MOST_FAVOURITES} favourites are the most")));
         }
         self.try_write(preferences)
@@ -63,6 +64,7 @@ impl PreferencesFile {
 mod tests {
     use super::*;
     use crate::model::Theme;
+    use crate::organisations::OrganisationId;
 
     #[test]
     fn preferences_outlive_the_program_and_bad_ones_do_no_harm() {
@@ -72,6 +74,9 @@ mod tests {
         let dark = Preferences { theme: Theme::Dark, ..Preferences::default() };
         file.write(&dark).unwrap();
         assert_eq!(file.read(), dark);
+        let empty = |n: usize| (OrganisationId::try_from(format!("o{n}")).unwrap(), Vec::new());
+        let many = Preferences { favourites: (0..=MOST_FAVOURITES).map(empty).collect(), ..Preferences::default() };
+        assert_eq!(file.write(&many).unwrap_err().code, Code::RequestInvalid);
         for bad in ["", "[]", "{\"theme\":\"pink\"}", "{\"selected\":\"../..\"}", &"[".repeat(100_000)] {
             fs::write(&file.path, bad).unwrap();
             assert_eq!(file.read(), Preferences::default(), "{}", bad.chars().take(30).collect::<String>());

@@ -163,6 +163,7 @@ impl Shell {
         let mut steps = self.client(&id)?.login(&request).await?;
         let shell = Arc::clone(self);
         tauri::async_runtime::spawn(async move {
+            let mut opened = false;
             loop {
                 let step = match steps.next().await {
                     Ok(Some(step)) => step,
@@ -170,7 +171,16 @@ impl Shell {
                     Err(problem) => LoginEvent::Failed { problem: Box::new(problem) },
                 };
                 let over = matches!(step, LoginEvent::Failed { .. } | LoginEvent::Online { .. });
-                shell.take_step(&id, step);
+                let page = match &step {
+                    // One sign-in opens one page, whatever the agent says.
+                    LoginEvent::Authorize { url } if !std::mem::replace(&mut opened, true) => Some(url.clone()),
+                    _ => None,
+                };
+                let event = DesktopEvent::Login { organisation: id.clone(), event: Box::new(step) };
+                shell.feed.publish(event);
+                if let Some(page) = page {
+                    shell.begin_at_browser(&id, &page);
+                }
                 if over {
                     break;
                 }
@@ -180,17 +190,11 @@ impl Shell {
         Ok(())
     }
 
-    fn take_step(&self, id: &OrganisationId, step: LoginEvent) {
-        let page = match &step {
-            LoginEvent::Authorize { url } => Some(url.clone()),
-            _ => None,
-        };
-        let event = DesktopEvent::Login { organisation: id.clone(), event: Box::new(step) };
-        self.feed.publish(event);
-        let Some(page) = page else { return };
+    fn begin_at_browser(&self, id: &OrganisationId, page: &Url) {
         self.note_sign_in(id, Some(page.clone()));
-        if let Err(problem) = self.open_page(&page) {
+        if let Err(problem) = self.open_page(page) {
             tracing::warn!(code = %problem.code, detail = problem.detail, "the sign-in page was not opened");
+            self.feed.publish(DesktopEvent::NotOpened { organisation: id.clone(), problem: Box::new(problem) });
         }
     }
 

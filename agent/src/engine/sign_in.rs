@@ -54,7 +54,7 @@ pub(super) fn address(setup: &Setup, request: &LoginRequest, last: Option<&LastR
         (None, None, Some(last)) => Ok(last.address.clone()),
         (None, None, None) => Err(Problem::new(Code::RequestInvalid)
             .detail("no relay is named")
-            .advice(None, Some("Run: postern login ADDRESS".into()))),
+            .advice(None, Some("Sign in: open Postern, or run: postern login ADDRESS".into()))),
     }
 }
 

@@ -54,7 +54,6 @@ pub(super) async fn serve(listener: Arc<TcpListener>, user: User, site: Arc<Site
 /// Nothing is read before it is known who asks.
 async fn serve_connection(stream: TcpStream, user: User, site: Arc<Site>) {
     if let Err(problem) = peer::check(&user, &stream) {
-        tracing::warn!(detail = problem.detail, "refused another user's connection");
         // A client that went away meanwhile needs no answer.
         let _ = tokio::time::timeout(GOODBYE_LIMIT, turn_away(stream, &problem)).await;
         return;

@@ -30,8 +30,7 @@ pub(super) async fn serve(listener: Arc<TcpListener>, user: User, app: AppName, 
 
 /// Nothing is read before it is known who asks and that the relay agrees.
 async fn carry(stream: TcpStream, user: User, app: &AppName, access: &Access) {
-    if let Err(problem) = peer::check(&user, &stream) {
-        tracing::warn!(%app, detail = problem.detail, "refused another user's connection");
+    if peer::check(&user, &stream).is_err() {
         return reset(&stream);
     }
     // A refusal is told by the uplink's events: a TCP client can only be shown a reset.

@@ -38,8 +38,8 @@ describe("first run", () => {
     const { push } = await open("first_run", {}, { login: async () => undefined });
     await user.type(screen.getByRole("textbox"), "relay.example.org{Enter}");
     const steps = () => within(screen.getByRole("main")).getAllByRole("listitem").map(seen);
-    await push({ kind: "login", organisation: "default", event: { step: "signed_in" } });
     await push({ kind: "login", organisation: "default", event: { step: "key_ready", storage: "keyring" } });
+    await push({ kind: "login", organisation: "default", event: { step: "signed_in" } });
     expect(steps()).toEqual(["Signed in · done", "Device key made · in this system's keyring", "Certificate issued · under way", "Connected · to come"]);
     await push({ kind: "agent", organisation: "default", event: { event: "status", status: data.online(Date.now()) } });
     await push({ kind: "login", organisation: "default", event: { step: "online", status: data.online(Date.now()) } });
@@ -69,7 +69,44 @@ it("offers a sign-in where the access was withdrawn: it may have been given back
   expect(login).toHaveBeenCalledWith("default", { renew: false, allow_memory_only: false });
 });
 
+it("keeps the address that came to nothing, to be mended, and is ready to type from the start", async () => {
+  const login = () => Promise.reject(problem("relay_unreachable", "The relay cannot be reached"));
+  await open("first_run", {}, { login });
+  expect(document.activeElement).toBe(screen.getByRole("textbox"));
+  await user.keyboard("relay.exmaple.org{Enter}");
+  expect(await screen.findByText("The relay cannot be reached")).toBeTruthy();
+  expect(screen.getByRole<HTMLInputElement>("textbox").value).toBe("relay.exmaple.org");
+});
+
+it("gives the address of the sign-in's page, and says where no browser could be opened", async () => {
+  const copy = vi.fn(async () => undefined);
+  const { push } = await open("first_run", {}, { login: async () => undefined, copy });
+  await user.type(screen.getByRole("textbox"), "relay.example.org{Enter}");
+  expect(screen.getByRole("button", { name: "Cancel sign-in" })).toBeTruthy();
+  const url = "https://login.example.org/authorize?x=1";
+  await push({ kind: "login", organisation: "default", event: { step: "authorize", url } });
+  expect(screen.getByText(/should be open there/)).toBeTruthy();
+  await push({ kind: "not_opened", organisation: "default", problem: problem("browser_unavailable", "No browser could be opened") });
+  expect(screen.getByText(/^No browser could be opened/)).toBeTruthy();
+  expect(screen.queryByText(/should be open there/)).toBeNull();
+  await user.click(screen.getByRole("button", { name: "Copy the page's address" }));
+  expect(copy).toHaveBeenCalledWith(url);
+});
+
 describe("apps", () => {
+  it("found first are taken by Enter, where they may be", async () => {
+    const openApp = vi.fn(async () => undefined);
+    const copy = vi.fn(async () => undefined);
+    await open("online", {}, { openApp, copy });
+    await user.keyboard("{Control>}k{/Control}{Enter}");
+    await user.keyboard("wiki{Enter}{Escape}");
+    expect(openApp.mock.calls).toEqual([["default", "wiki"]]);
+    await user.keyboard("bastion{Enter}{Escape}");
+    expect(copy.mock.calls).toEqual([["ssh -p 20022 127.0.0.1"]]);
+    await user.keyboard("vault{Enter}");
+    expect(openApp).toHaveBeenCalledTimes(1);
+  });
+
   it("open, and say so to the shell by name only", async () => {
     const openApp = vi.fn(async () => undefined);
     await open("online", {}, { openApp });

@@ -39,7 +39,15 @@ organisation: OrganisationId,
 /**
  * The step.
  */
-event: LoginEvent, } | { "kind": "finding", 
+event: LoginEvent, } | { "kind": "not_opened", 
+/**
+ * Where.
+ */
+organisation: OrganisationId, 
+/**
+ * Why.
+ */
+problem: Problem, } | { "kind": "finding", 
 /**
  * Where.
  */

@@ -12,7 +12,8 @@ import { type FindingText, findingText } from "$lib/text/finding";
 import { problemText, type ProblemText } from "$lib/text/problem";
 import { Clock } from "./clock.svelte";
 import { type Condition, condition } from "./condition";
-import { type Action, type AgentModel, EMPTY, EMPTY_AGENT, type Model, reduce } from "./model";
+import { type Action, type AgentModel, EMPTY, EMPTY_AGENT, type Model, own, reduce } from "./model";
+import { relayName } from "./path";
 import { Toasts } from "./toasts.svelte";
 
 export const [useApp, provideApp] = createContext<App>();
@@ -67,20 +68,29 @@ export class App {
     const wanted = this.#model.preferences.selected;
     return ids.includes(wanted) ? wanted : (ids[0] ?? wanted);
   });
-  readonly known: AgentModel | undefined = $derived(this.#model.agents[this.selected]);
+  readonly known: AgentModel | undefined = $derived(own(this.#model.agents, this.selected));
   readonly agent: AgentModel = $derived(this.known ?? EMPTY_AGENT);
   readonly condition: Condition = $derived(condition(this.known, this.clock.now));
-  readonly favourites: ReadonlySet<AppName> = $derived(new Set(this.#model.preferences.favourites[this.selected] ?? []));
+  readonly favourites: ReadonlySet<AppName> = $derived(new Set(own(this.#model.preferences.favourites, this.selected) ?? []));
 
   conditionOf(id: OrganisationId): Condition {
-    return condition(this.#model.agents[id], this.clock.now);
+    return condition(own(this.#model.agents, id), this.clock.now);
   }
   /** What an organisation calls itself, else what the shell calls it. */
   nameOf(id: OrganisationId): string {
-    const status = this.#model.agents[id]?.status;
+    const status = own(this.#model.agents, id)?.status;
     const label = this.#model.organisations.find((organisation) => organisation.id === id)?.label;
     return status?.organisation || label || status?.relay || this.t("organisation.unnamed");
   }
+  /** Told apart from others that call themselves the same: by the relay's address. */
+  tellApart(id: OrganisationId): string {
+    const name = this.nameOf(id);
+    const twins = this.organisations.some((other) => other.id !== id && this.nameOf(other.id) === name);
+    const relay = own(this.#model.agents, id)?.status?.relay;
+    return twins && relay !== undefined && relay !== name ? `${name} (${relayName(relay)})` : name;
+  }
+  /** The address as it was typed, also after a sign-in with it came to nothing. */
+  address = $state("");
 
   // In which words.
 
@@ -140,7 +150,7 @@ export class App {
       const result = await this.desktop.logout(organisation);
       this.dispatch({ kind: "signed_out", organisation, result });
       this.show("home");
-      this.toasts.show({ tone: "good", text: this.t("session.signedout") });
+      this.toasts.show({ tone: "good", text: this.t("session.signedout"), detail: this.t("session.signedout.browser") });
     });
   }
 
@@ -148,6 +158,10 @@ export class App {
     if (await this.run("reopen", () => this.desktop.reopenSignIn(this.selected))) {
       this.toasts.show({ tone: "good", text: this.t("login.reopened") });
     }
+  }
+
+  openApp(app: AppName): Promise<boolean> {
+    return this.run(`open ${app}`, () => this.desktop.openApp(this.selected, app));
   }
 
   async copy(text: string, what: string): Promise<void> {
@@ -193,7 +207,7 @@ export class App {
   }
 
   #signedIn(organisation: OrganisationId): void {
-    const renewed = this.#model.agents[organisation]?.login?.renew ?? false;
+    const renewed = own(this.#model.agents, organisation)?.login?.renew ?? false;
     this.dispatch({ kind: "login_dismissed", organisation });
     this.toasts.show({ tone: "good", text: this.t(renewed ? "login.renewed" : "login.connected") });
   }

@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import * as data from "$lib/agent/memory/fixtures";
+import { problem } from "$lib/agent/problem";
 import { addressMistake } from "./address";
 import { pause } from "./clock.svelte";
 import { EVERYTHING, findActivity, findApps } from "./find";
@@ -34,6 +35,17 @@ describe("the path", () => {
   it("calls nobody signed in once the session is over, whatever its last end said", () => {
     const expired = { ...agent, status: { ...agent.status, state: "expired" as const } };
     expect(stations(expired, NOW)[0]?.verified).toBe(false);
+  });
+
+  it("breaks at an app that was denied last, until it works again", () => {
+    const traffic = { vault: { app: "vault", streams: 0, last_used: NOW } };
+    const shut = { ...data.webApp("vault", ""), allowed: false };
+    const last = (more: object) => ({ ...agent, traffic, activity: [{ ...data.activity(NOW, 1)[0], number: 1, at: NOW, app: "vault", kind: "request" as const, ...more }] });
+    const fact = (of: typeof agent) => stations(of, NOW)[3]?.fact;
+    expect(fact({ ...agent, traffic, apps: [shut] })).toBe("app.denied");
+    expect(fact(last({ problem: problem("policy_denied", "No") }))).toBe("app.denied");
+    expect(fact(last({ problem: undefined }))).toBe("app.verified");
+    expect(fact({ ...agent, traffic: { vault: { app: "vault", streams: 1 } }, apps: [shut] })).toBe("app.verified");
   });
 
   it("names the app with most live streams", () => {

@@ -59,6 +59,10 @@ export interface Login {
   reached: "starting" | "browser" | "signed_in" | "enrolled" | "online";
   /** Where the device key is, once there is one: before the browser is opened. */
   storage?: string;
+  /** The page to sign in at. */
+  page?: string;
+  /** Why no browser shows it. */
+  unopened?: Problem;
   code?: { user_code: string; verification_uri: string };
   problem?: Problem;
 }
@@ -123,6 +127,8 @@ function reduceAgent(agent: AgentModel, action: AgentAction): AgentModel {
       return { ...without(agent, "signedOut"), login: { renew: action.renew, step: "starting", reached: "starting" } };
     case "login":
       return { ...agent, login: step(agent.login, action.event) };
+    case "not_opened":
+      return agent.login ? { ...agent, login: { ...agent.login, unopened: action.problem } } : agent;
     case "login_failed":
       // Its agent may have ended meanwhile, and the sign-in with it.
       return agent.login ? { ...agent, login: step(agent.login, { step: "failed", problem: action.problem }) } : agent;
@@ -146,7 +152,7 @@ function heard(agent: AgentModel, event: LocalEvent): AgentModel {
       return event.status.state === "signed_out" ? { ...now, traffic: {}, held: {} } : now;
     }
     case "apps":
-      return { ...agent, apps: event.apps, appsKnown: true };
+      return { ...agent, apps: [...new Map(event.apps.map((each) => [each.name, each])).values()], appsKnown: true };
     case "traffic":
       return { ...agent, traffic: { ...agent.traffic, ...byApp(event.apps) } };
     case "held":
@@ -166,7 +172,7 @@ function step(login: Login | undefined, event: LoginEvent): Login {
   const before: Login = login ?? { renew: false, step: "starting", reached: "starting" };
   switch (event.step) {
     case "authorize":
-      return { ...before, step: "browser", reached: "browser" };
+      return { ...before, step: "browser", reached: "browser", page: event.url };
     case "device_code": {
       const code = { user_code: event.user_code, verification_uri: event.verification_uri };
       return { ...before, step: "browser", reached: "browser", code };
@@ -190,8 +196,13 @@ export function merged(old: readonly ActivityEntry[], more: readonly ActivityEnt
   return [...all.values()].sort((a, b) => b.number - a.number).slice(0, MOST_ACTIVITY);
 }
 
+/** What was put under this name, and nothing that every object has: an app may be called `constructor`. */
+export function own<T>(record: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(record, name) ? record[name] : undefined;
+}
+
 function change(model: Model, id: OrganisationId, by: (agent: AgentModel) => AgentModel): Model {
-  const before = model.agents[id] ?? EMPTY_AGENT;
+  const before = own(model.agents, id) ?? EMPTY_AGENT;
   const after = by(before);
   return after === before ? model : { ...model, agents: { ...model.agents, [id]: after } };
 }

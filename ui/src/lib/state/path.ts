@@ -1,6 +1,7 @@
 // The way to the apps as four stations, each with what was verified of it. Only what the agent told; nothing is guessed.
 
 import type { Timestamp } from "$lib/agent/protocol";
+import { outcomeOf } from "./find";
 import type { AgentModel } from "./model";
 
 export interface Station {
@@ -18,6 +19,7 @@ export interface Station {
     | "relay.tcp"
     | "relay.none"
     | "app.verified"
+    | "app.denied"
     | "app.none";
   issuer?: string;
   until?: Timestamp | "renews";
@@ -54,7 +56,7 @@ function device({ status }: AgentModel, now: Timestamp): Station {
 }
 
 function relay({ status }: AgentModel, connected: boolean): Station {
-  const named = status?.relay === undefined ? {} : { name: status.relay };
+  const named = status?.relay === undefined ? {} : { name: relayName(status.relay) };
   if (!connected) return { id: "relay", verified: false, fact: "relay.none", ...named };
   const until = status?.session?.token_expires;
   return {
@@ -67,10 +69,19 @@ function relay({ status }: AgentModel, connected: boolean): Station {
 }
 
 /** The app in use, or the one used last: where the traffic goes. */
-function app({ traffic }: AgentModel, connected: boolean): Station {
+function app({ traffic, apps, activity }: AgentModel, connected: boolean): Station {
   const used = Object.values(traffic).sort((a, b) => b.streams - a.streams || (b.last_used ?? 0) - (a.last_used ?? 0))[0];
   const named = used ? { name: used.app } : {};
-  return { id: "app", verified: connected, fact: connected ? "app.verified" : "app.none", ...named };
+  if (!connected) return { id: "app", verified: false, fact: "app.none", ...named };
+  const last = activity.find((entry) => entry.app === used?.app);
+  const shut = apps.some((each) => each.name === used?.app && !each.allowed) || (last !== undefined && outcomeOf(last) !== "allowed");
+  const denied = used !== undefined && used.streams === 0 && shut;
+  return { id: "app", verified: !denied, fact: denied ? "app.denied" : "app.verified", ...named };
+}
+
+/** A relay as people type it: its host and port. */
+export function relayName(relay: string): string {
+  return host(relay);
 }
 
 /** The provider's host is what a person knows it by. */

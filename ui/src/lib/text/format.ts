@@ -5,6 +5,13 @@ import type { Timestamp } from "$lib/agent/protocol";
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+/** The last time there is (ECMA-262, 21.4.1.1): agents count further than pages can. */
+const LAST: Timestamp = 8.64e15;
+
+/** A time that can be told, whatever was said. */
+export function tellable(at: Timestamp): Timestamp {
+  return Math.max(0, Math.min(at, LAST)) || 0;
+}
 
 export class Formats {
   readonly #language: string;
@@ -33,14 +40,14 @@ export class Formats {
 
   /** The time alone where it is within the next or last 12 hours, else with its day; the year where that could be doubted. */
   when(at: Timestamp, now: Timestamp): string {
-    const far = Math.abs(at - now);
-    if (far < 12 * HOUR) return this.#time.format(at);
-    return (far < 180 * DAY ? this.#dayTime : this.#yearDayTime).format(at);
+    const [time, far] = [tellable(at), Math.abs(at - now)];
+    if (far < 12 * HOUR) return this.#time.format(time);
+    return (far < 180 * DAY ? this.#dayTime : this.#yearDayTime).format(time);
   }
 
   /** To the second, for the record. */
   exact(at: Timestamp): string {
-    return this.#exact.format(at);
+    return this.#exact.format(tellable(at));
   }
 
   /** "3 minutes ago", "in 2 hours". */
