@@ -209,6 +209,7 @@ export class App {
   #signedIn(organisation: OrganisationId): void {
     const renewed = own(this.#model.agents, organisation)?.login?.renew ?? false;
     this.dispatch({ kind: "login_dismissed", organisation });
+    this.address = "";
     this.toasts.show({ tone: "good", text: this.t(renewed ? "login.renewed" : "login.connected") });
   }
 
