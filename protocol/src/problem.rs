@@ -113,7 +113,7 @@ impl From<Code> for Problem {
 impl std::fmt::Display for Problem {
     /// As a terminal shows it: title, detail, reason and fix, one a line, code and decision last.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.title)?;
+        write!(f, "{}", printable(&self.title))?;
         for text in [&self.detail, &self.reason].into_iter().flatten() {
             write!(f, "\n  {}", printable(text))?;
         }
@@ -133,7 +133,7 @@ impl std::fmt::Display for Problem {
 pub fn printable(text: &str) -> String {
     let hostile = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}'..='\u{2029}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{061c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}'..='\u{2029}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if hostile(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -2,17 +2,16 @@
 //! address, a path or a program. A refusal is a problem document.
 #![expect(clippy::unreachable, reason = "in what Tauri's macro writes around an async command")]
 
-use crate::bundle;
 use crate::model::{DesktopEvent, LoginWish, Preferences};
 use crate::organisations::OrganisationId;
 use crate::program::Act;
 use crate::shell::Shell;
+use crate::{autostart, bundle};
 use postern_protocol::local::{Activity, Finding, Logs, Settings, SignedOut};
 use postern_protocol::{AppName, Code, Problem};
 use std::sync::Arc;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, State};
-use tauri_plugin_autostart::ManagerExt as _;
 use tauri_plugin_clipboard_manager::ClipboardExt as _;
 
 /// Most bytes that are put on the clipboard: ids, addresses and command lines are short.
@@ -128,22 +127,9 @@ pub(crate) async fn set_preferences(
     preferences: Preferences,
 ) -> Result<Preferences, Problem> {
     if preferences.start_at_login != shell.feed.preferences().start_at_login {
-        let program = std::env::current_exe().unwrap_or_default();
-        if preferences.start_at_login && !plain(&program.to_string_lossy()) {
-            let detail = format!("start at login: {} has characters that cannot stand there", program.display());
-            return Err(Problem::new(Code::ServiceFailed).detail(detail));
-        }
-        let autostart = app.autolaunch();
-        let done = if preferences.start_at_login { autostart.enable() } else { autostart.disable() };
-        done.map_err(|error| Problem::new(Code::StateDir).detail(format!("start at login: {error}")))?;
+        autostart::set(&app, preferences.start_at_login)?;
     }
     shell.set_preferences(preferences)
-}
-
-/// A path that means itself in a desktop entry's `Exec`, where it stands without quotes.
-fn plain(program: &str) -> bool {
-    let special = |c: char| c.is_control() || c.is_whitespace() || "\"'`$%;&|<>*?#()~\\".contains(c);
-    cfg!(windows) || (!program.is_empty() && !program.contains(special))
 }
 
 #[tauri::command]
@@ -153,19 +139,4 @@ pub(crate) async fn copy(app: AppHandle, text: String) -> Result<(), Problem> {
     }
     let copied = app.clipboard().write_text(text);
     copied.map_err(|error| Problem::new(Code::Internal).detail(format!("the clipboard: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain;
-
-    #[test]
-    #[cfg(unix)]
-    fn a_path_that_a_desktop_entry_reads_otherwise_is_not_written_there() {
-        assert!(plain("/usr/bin/postern-desktop"));
-        for bad in ["", "/home/a b/x", "/home/a;b/x", "/home/%f/x", "/home/a\nExec=sh/x", "/home/\"/x", "/home/$(id)/x"]
-        {
-            assert!(!plain(bad), "{bad}");
-        }
-    }
 }

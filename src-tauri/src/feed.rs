@@ -2,7 +2,7 @@
 
 use crate::model::{DesktopEvent, Organisation, Preferences};
 use crate::organisations::OrganisationId;
-use postern_protocol::local::{AppTraffic, LocalApp, LocalEvent, State, Status};
+use postern_protocol::local::{AppTraffic, DenialKind, LocalApp, LocalEvent, State, Status};
 use postern_protocol::{AppName, Problem};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,11 +36,14 @@ pub(crate) struct Known {
     /// Its apps.
     pub(crate) apps: Vec<LocalApp>,
     traffic: BTreeMap<AppName, AppTraffic>,
+    /// The events of streams that wait, as they came.
+    held: BTreeMap<AppName, LocalEvent>,
 }
 
 impl Known {
     fn new(organisation: Organisation) -> Self {
-        Self { organisation, gone: None, status: None, apps: Vec::new(), traffic: BTreeMap::new() }
+        let (traffic, held) = (BTreeMap::new(), BTreeMap::new());
+        Self { organisation, gone: None, status: None, apps: Vec::new(), traffic, held }
     }
 
     /// Where its agent stands, if there is one.
@@ -62,7 +65,7 @@ impl Known {
         let traffic: Vec<_> = self.traffic.values().cloned().collect();
         let traffic = (!traffic.is_empty()).then_some(LocalEvent::Traffic { apps: traffic });
         let apps = self.status.as_ref().map(|_| LocalEvent::Apps { apps: self.apps.clone() });
-        status.into_iter().chain(apps).chain(traffic).map(agent).collect()
+        status.into_iter().chain(apps).chain(traffic).chain(self.held.values().cloned()).map(agent).collect()
     }
 }
 
@@ -162,6 +165,7 @@ impl Inner {
                     known.gone = Some((**problem).clone());
                     known.apps.clear();
                     known.traffic.clear();
+                    known.held.clear();
                 }
                 false
             }
@@ -180,6 +184,10 @@ impl Known {
             LocalEvent::Status { status } => {
                 self.gone = None;
                 self.status = Some((**status).clone());
+                if status.state == State::SignedOut {
+                    self.traffic.clear();
+                    self.held.clear();
+                }
                 let label = status.organisation.clone().unwrap_or_default();
                 let renamed = !label.is_empty() && label != self.organisation.label;
                 if renamed {
@@ -188,6 +196,12 @@ impl Known {
                 return renamed;
             }
             LocalEvent::Apps { apps } => self.apps.clone_from(apps),
+            LocalEvent::Held { app, .. } => {
+                self.held.insert(app.clone(), event.clone());
+            }
+            LocalEvent::Resumed { app } | LocalEvent::Denied { app, kind: DenialKind::Cut, .. } => {
+                self.held.remove(app);
+            }
             LocalEvent::Traffic { apps } => {
                 self.traffic.extend(apps.iter().map(|traffic| (traffic.app.clone(), traffic.clone())));
             }

@@ -4,6 +4,7 @@
 // Without this a terminal opens beside the window.
 #![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
 
+mod autostart;
 mod bundle;
 mod commands;
 mod feed;
@@ -28,7 +29,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tauri::{App, Manager as _, RunEvent, WindowEvent};
-use tauri_plugin_autostart::MacosLauncher;
 
 /// Starts in the tray alone, as at login.
 const HIDDEN: &str = "--hidden";
@@ -67,13 +67,13 @@ fn say(text: &str, good: bool) -> ExitCode {
 }
 
 fn run() -> tauri::Result<()> {
-    let app = tauri::Builder::default()
-        // First, so that a second start does nothing else.
+    // First, so that a second start does nothing else.
+    let builder = tauri::Builder::default()
         .plugin(tauri_plugin_single_instance::init(|app, _, _| window::show(app)))
         .plugin(tauri_plugin_opener::Builder::new().open_js_links_on_click(false).build())
         .plugin(tauri_plugin_clipboard_manager::init())
-        .plugin(tauri_plugin_notification::init())
-        .plugin(tauri_plugin_autostart::init(MacosLauncher::LaunchAgent, Some(vec![HIDDEN])))
+        .plugin(tauri_plugin_notification::init());
+    let app = autostart::prepare(builder)
         .invoke_handler(tauri::generate_handler![
             commands::subscribe,
             commands::start_agent,

@@ -83,6 +83,14 @@ impl Memory {
         }
     }
 
+    /// Its agent ended, and with it what was connected; one that is only restarted is back before a word is due.
+    fn lost(&mut self, name: String, now: Timestamp) {
+        let online = self.state.take() == Some(State::Online);
+        let due = online.then(|| (now.plus(OFFLINE_PATIENCE), Notice::Offline(name)));
+        // A disconnection that is not said yet stays one.
+        self.due = due.or_else(|| self.due.take().filter(|(_, notice)| matches!(notice, Notice::Offline(_))));
+    }
+
     /// What is to be said by now.
     fn ripe(&mut self, now: Timestamp, status: Option<&Status>) -> Option<Notice> {
         let (_, notice) = self.due.take_if(|(at, _)| *at <= now)?;
@@ -110,7 +118,11 @@ pub(crate) async fn watch(app: AppHandle, feed: Arc<Feed>) {
                 show(&app, &feed, notice);
             }
             Some(Ok(DesktopEvent::AgentGone { organisation, .. })) => {
-                memories.remove(&organisation);
+                let name = feed.known(&organisation).map(|known| known.organisation.label).unwrap_or_default();
+                memories.entry(organisation).or_default().lost(name, now);
+            }
+            Some(Ok(DesktopEvent::Organisations { organisations })) => {
+                memories.retain(|id, _| organisations.iter().any(|known| known.id == *id));
             }
             Some(Err(RecvError::Closed)) => return,
             Some(_) => {}
@@ -229,6 +241,29 @@ mod tests {
         assert_eq!(memory.ripe(at(11), None), Some(Notice::Offline("Castle".into())));
         memory.hear(&status(State::Offline, None), at(12));
         assert_eq!(memory.ripe(at(13), None), None);
+    }
+
+    #[test]
+    fn an_agent_that_ends_is_told_of_and_one_that_returns_is_not() {
+        let mut memory = Memory::default();
+        memory.hear(&status(State::Online, Some(at(60))), at(1));
+        memory.lost("Castle".into(), at(2));
+        memory.hear(&status(State::Connecting, None), at(2));
+        assert_eq!(memory.ripe(at(4), None), None, "it came back");
+        memory.hear(&status(State::Online, None), at(5));
+        memory.lost("Castle".into(), at(6));
+        memory.lost("Castle".into(), at(6));
+        assert_eq!(memory.ripe(at(7), None), Some(Notice::Offline("Castle".into())));
+        memory.lost("Castle".into(), at(8));
+        assert_eq!(memory.ripe(at(9), None), None, "once");
+    }
+
+    #[test]
+    fn denials_of_ever_more_apps_are_told_of_in_bounds() {
+        let mut memory = Memory::default();
+        let told = (0..100).filter(|n| memory.hear(&denied(&format!("app{n}")), at(1)).is_some()).count();
+        assert_eq!(told, MOST_DENIALS);
+        assert!(memory.hear(&denied("wiki"), at(2)).is_some(), "the next minute");
     }
 
     #[test]

@@ -36,6 +36,10 @@ impl PreferencesFile {
 
     fn try_read(&self) -> io::Result<Preferences> {
         let mut text = Vec::new();
+        // Of a pipe or a device nobody knows whether it ever ends.
+        if !fs::metadata(&self.path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
         fs::File::open(&self.path)?.take(MAX_FILE).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     }

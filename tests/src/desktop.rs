@@ -133,6 +133,11 @@ impl Desktop {
         panic!("tauri-driver does not start: see the log");
     }
 
+    /// Where the person's programs keep their settings.
+    pub fn config(&self) -> PathBuf {
+        self.home.join(".config")
+    }
+
     /// Its window.
     pub fn window(&self) -> &Window {
         self.window.as_ref().expect("the desktop does not run")

@@ -155,14 +155,21 @@ impl Client {
     }
 
     async fn fetch<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Problem> {
-        let response = self.call(build(request_to(method, path), Bytes::new())?).await?;
-        parse(&read_body(response.into_body()).await?)
+        self.within(async {
+            let response = self.ask(build(request_to(method, path), Bytes::new())?).await?;
+            parse(&read_body(response.into_body()).await?)
+        })
+        .await
     }
 
     /// Sends one request; a refusal is an `Err`.
     async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
+        self.within(self.ask(request)).await
+    }
+
+    async fn within<T>(&self, answer: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         let silent = |_| Problem::new(Code::AgentNotRunning).detail("it runs but does not answer; restart it");
-        tokio::time::timeout(LIMIT, self.ask(request)).await.map_err(silent)?
+        tokio::time::timeout(LIMIT, answer).await.map_err(silent)?
     }
 
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
@@ -182,22 +189,26 @@ impl Client {
 pub struct Lines<T> {
     body: Incoming,
     buffer: BytesMut,
+    /// So many bytes of the buffer have no end of line.
+    searched: usize,
     of: PhantomData<T>,
 }
 
 impl<T: DeserializeOwned> Lines<T> {
     fn of(body: Incoming) -> Self {
-        Self { body, buffer: BytesMut::new(), of: PhantomData }
+        Self { body, buffer: BytesMut::new(), searched: 0, of: PhantomData }
     }
 
     /// The next line; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<T>, Problem> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end);
+            if let Some(end) = self.buffer.iter().skip(self.searched).position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(self.searched + end);
                 self.buffer.advance(1);
+                self.searched = 0;
                 return parse(&line).map(Some);
             }
+            self.searched = self.buffer.len();
             if self.buffer.len() > MAX_ANSWER {
                 return Err(internal("the agent sent a line without end".into()));
             }

@@ -19,6 +19,11 @@ async fn theme_and_language_are_remembered() {
     desktop.start().await;
     let window = desktop.window();
     window.press("Settings").await;
+    let entry = desktop.config().join("autostart/Postern.desktop");
+    window.click("//label[normalize-space()='Start at login']").await;
+    window.until("an entry to start at login", async || entry.is_file().then_some(())).await;
+    window.click("//label[normalize-space()='Start at login']").await;
+    window.until("no entry any more", async || (!entry.exists()).then_some(())).await;
     window.chooses("Colours", "dark").await;
     window.chooses("Language", "ar").await;
     window.stands_at("الإعدادات").await;
