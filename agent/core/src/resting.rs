@@ -8,6 +8,10 @@ use crate::sign_in::SigningIn;
 use crate::turn::Turn;
 use crate::verdict::Verdict;
 use postern_protocol::{Code, Problem, Timestamp, local};
+use std::time::Duration;
+
+/// The least there is between now and what is to be woken for.
+const NEXT: Duration = Duration::from_millis(1);
 
 /// No session.
 #[derive(Debug)]
@@ -60,9 +64,11 @@ impl Resting {
         self
     }
 
-    /// Whoever began to sign in from here did not want to after all: all is as it was.
-    pub(crate) fn given_up(self) -> Self {
-        Self { at_start: false, ..self }
+    /// Whoever began to sign in from here did not want to after all: all is as it was. A service account whose turn came
+    /// meanwhile has it next.
+    pub(crate) fn given_up(self, now: Timestamp) -> Self {
+        let again = self.again.map(|(from, duty)| (from.max(now.plus(NEXT)), duty));
+        Self { at_start: false, again, ..self }
     }
 
     pub(crate) fn handle(self: Box<Self>, event: Event, turn: &mut Turn) -> State {

@@ -48,7 +48,7 @@ impl SigningIn {
             }
             Event::CancelSignIn if self.waits_for_person() => {
                 self.cancel(turn);
-                return State::Resting(Box::new(self.before.given_up()));
+                return State::Resting(Box::new(self.before.given_up(turn.now)));
             }
             Event::SignOut => {
                 self.cancel(turn);

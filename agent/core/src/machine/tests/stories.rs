@@ -1,7 +1,7 @@
 //! One event after another, as they happen to people.
 
 use super::world::{HOUR, MINUTE, World, good_answer};
-use crate::event::{Account, Answer, Effect, Event, Task, Tokens, Validity};
+use crate::event::{Account, Answer, Effect, Ending, Event, Task, Tokens, Validity};
 use postern_protocol::{Code, Problem, local};
 use std::time::Duration;
 
@@ -390,6 +390,16 @@ fn giving_up_a_sign_in_leads_back_to_where_it_began() {
     world.send(Event::CancelSignIn);
     assert_eq!(world.machine.state(), local::State::Revoked);
     assert_eq!(world.machine.problem().map(|p| p.code), Some(Code::DeviceRevoked));
+    // Of a service account that was due meanwhile neither.
+    let mut world = World::new();
+    let problem = Box::new(Problem::new(Code::SessionUnknown));
+    world.send(Event::Remember { account: Account::Service, ending: Ending::Expired, problem });
+    world.send(Event::SignIn { account: Account::Person });
+    world.now = world.now.plus(MINUTE);
+    world.send(Event::CancelSignIn);
+    assert!(world.machine.next_deadline().is_some_and(|at| at > world.now));
+    world.tick();
+    assert_eq!(world.machine.state(), local::State::SigningIn);
     // A service account waits for nobody.
     let mut world = World::new();
     world.send(Event::SignIn { account: Account::Service });
