@@ -170,6 +170,8 @@ impl World {
                 (self.waiting, self.proven, self.lapsed) = (false, false, false);
                 assert!(self.flights.is_empty(), "the session ended with tasks running: {:?}", self.flights);
                 self.ended = Some(*ending);
+                // The next session's user has just signed in by their own hand: what was asked in this one does not bind it.
+                self.step_up_ended = None;
                 self.carrying = None;
                 self.links.clear();
                 self.unsaved = false;
